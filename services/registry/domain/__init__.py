@@ -1,0 +1,1 @@
+"""Versions, gates, aliases: pure rules, no clock, network or database."""

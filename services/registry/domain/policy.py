@@ -1,0 +1,58 @@
+"""The rules a model's owner writes down: which gates, how many approvals, what happens on promotion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+from services.common.errors import InvalidMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One model's rules; accuracies are shares (0..1), latencies milliseconds.
+
+    `better_on_new_by`: on the new condition the challenger must beat the champion by this much.
+    `not_worse_on_old_by`: on the old one, judged by labels still in force, it may lose at most this much.
+    `first_accuracy`: what the first version must reach, having no champion to be measured against.
+    `parity`: largest allowed difference of ONNX and torch outputs. `latency_ms` / `latency_factor`: the median of one
+    image stays under the larger of the two limits (absolute, and so many times the champion's).
+    `condition_assets`: fewer held-out assets than this prove nothing, and the gate fails.
+    `approvals`: how many different people must say yes. `auto_promote`: an accepted version goes live by itself.
+    """
+
+    models: str = "*"
+    better_on_new_by: float = 0.02
+    not_worse_on_old_by: float = 0.05
+    first_accuracy: float = 0.5
+    parity: float = 1e-3
+    latency_ms: float = 20.0
+    latency_factor: float = 3.0
+    condition_assets: int = 30
+    approvals: int = 0
+    auto_promote: bool = True
+    keep_previous_in_shadow: bool = True
+
+
+def parse_policies(document: Mapping[str, Any]) -> tuple[Policy, ...]:
+    """Read the policy file's content: `policies: [{models: glob, ...}]`, the first match counts.
+
+    Raises `InvalidMessage` that names the entry and the key it does not know or cannot read.
+    """
+    known = {field.name: type(field.default) for field in fields(Policy)}
+    policies = []
+    for place, entry in enumerate(document.get("policies") or []):
+        for key, value in entry.items():
+            if key not in known:
+                raise InvalidMessage(f"policies[{place}]: unknown key `{key}`, expected one of {sorted(known)}", field=key)
+            if not isinstance(value, known[key]) and not (known[key] is float and type(value) is int):
+                raise InvalidMessage(f"policies[{place}].{key}: expected {known[key].__name__}, got {value!r}", field=key)
+        policies.append(Policy(**entry))
+    return tuple(policies)
+
+
+def policy_for(model: str, policies: Sequence[Policy]) -> Policy:
+    """The first policy whose `models` glob matches, else the defaults."""
+    return next((policy for policy in policies if fnmatchcase(model, policy.models)), Policy())

@@ -1,0 +1,1 @@
+"""What registry writes to: its database and, through the outbox in it, the bus."""
