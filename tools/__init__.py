@@ -1,0 +1,1 @@
+"""Programs that keep generated files and documents true; `make` calls them."""
