@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from services.registry.domain.aliases import promoted, rolled_back
@@ -128,14 +128,12 @@ def require_accepted(version: Version) -> None:
     """Raise unless the version may go live by its own merit."""
     if version.state is VersionState.REFUSED:
         failed = "; ".join(f"{g.gate} {g.measured:.3f} against {g.limit:.3f}" for g in version.gates if not g.passed)
-        raise VersionRefused(f"version {version.name} was refused ({failed or 'by a person'}); `--force` promotes it all the same", field="version")
+        raise VersionRefused(
+            f"version {version.name} was refused ({failed or 'by a person'}); `--force` promotes it all the same",
+            field="version",
+        )
     if version.state is VersionState.AWAITING_APPROVAL:
         raise ApprovalMissing(f"version {version.name} waits for approval: `irisloop models approve`", field="version")
-
-
-def by_hand(candidate: Candidate, principal: str) -> Candidate:
-    """The same candidate, registered by that person and without evidence."""
-    return replace(candidate, registered_by=principal, evidence=None)
 
 
 def _summary(gates: Sequence[GateResult]) -> str:

@@ -1,0 +1,56 @@
+"""Wires registry together; nothing else does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import grpc
+import yaml
+from irisloop.registry.v1 import registry_pb2_grpc
+
+from services.common.bus import Bus, KafkaBus
+from services.common.database import Database
+from services.common.http import create_http
+from services.common.outbox import OutboxRelay
+from services.common.runtime import Application
+from services.registry.domain.policy import Policy, parse_policies
+from services.registry.handlers import Handlers
+from services.registry.inbound.grpc import RegistryServicer
+from services.registry.inbound.http import routes
+from services.registry.inbound.kafka import Listener
+from services.registry.outbound.ledger import SqlLedgers
+from services.registry.outbound.tables import metadata
+from services.registry.settings import RegistrySettings
+
+MIGRATIONS = Path(__file__).with_name("outbound") / "migrations"
+
+
+def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> Application:
+    """Registry as an application; raises `InvalidMessage` when the policy file cannot be read."""
+    settings = settings or RegistrySettings()
+    bus = bus or KafkaBus(settings.common, service="registry")
+    database = Database.of(settings.common, "registry", metadata, MIGRATIONS)
+    handlers = Handlers(SqlLedgers(database), read_policies(settings.policy), partial(datetime.now, UTC))
+    Listener(handlers).listen(bus)
+    http = create_http("registry")
+    http.include_router(routes(handlers))
+
+    def add_services(server: grpc.aio.Server) -> None:
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryServicer(handlers), server)
+
+    return Application(
+        name="registry",
+        settings=settings,
+        resources=(database, bus),
+        tasks={"bus": bus.run, "outbox": OutboxRelay(database, bus).run},
+        http=http,
+        grpc=add_services,
+        ready=(bus.waiting_for,),
+    )
+
+
+def read_policies(path: Path) -> tuple[Policy, ...]:
+    """The policies of a YAML file, in its order."""
+    return parse_policies(yaml.safe_load(path.read_text(encoding="utf-8")) or {})

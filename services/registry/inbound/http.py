@@ -1,0 +1,93 @@
+"""Registry for people and scripts: `/api/v1/models`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from pydantic import BaseModel
+
+from services.common.http import Principal
+from services.registry import queries
+from services.registry.handlers import Handlers
+from services.registry.outbound import codec
+
+
+class Promotion(BaseModel):
+    """Which version goes live (a number or an alias), why, and whether over the gates' refusal."""
+
+    version: str
+    reason: str = ""
+    force: bool = False
+
+
+class Reason(BaseModel):
+    """Why."""
+
+    reason: str = ""
+
+
+class Verdict(BaseModel):
+    """A person's word on a version."""
+
+    approve: bool
+    reason: str = ""
+
+
+def routes(handlers: Handlers) -> APIRouter:
+    """The router; bodies are the contracts' messages as JSON (snake_case)."""
+    router = APIRouter(prefix="/api/v1/models", tags=["models"])
+    _reads(router, handlers)
+    _writes(router, handlers)
+    return router
+
+
+def _reads(router: APIRouter, handlers: Handlers) -> None:
+    ledgers = handlers.ledgers
+
+    @router.get("")
+    async def list_models() -> dict[str, Any]:
+        return {"models": [_json(codec.model_message(model)) for model in await queries.models(ledgers)]}
+
+    @router.get("/{model}")
+    async def get_model(model: str) -> dict[str, Any]:
+        return _json(codec.model_message(await queries.model(ledgers, model)))
+
+    @router.get("/{model}/versions")
+    async def list_versions(model: str) -> dict[str, Any]:
+        await queries.model(ledgers, model)
+        found = await queries.versions(ledgers, model, since=None, run_id="")
+        return {"versions": [_json(codec.version_message(version)) for version in found]}
+
+    @router.get("/{model}/versions/{version}")
+    async def get_version(model: str, version: str) -> dict[str, Any]:
+        return _json(codec.version_message(await queries.version(ledgers, model, version)))
+
+    @router.get("/{model}/history")
+    async def list_history(
+        model: str, limit: Annotated[int, Query(ge=1, le=queries.MOST)] = 100, cursor: str = ""
+    ) -> dict[str, Any]:
+        page = await queries.history(ledgers, model, limit=limit, cursor=cursor, since=None)
+        return {"moves": [_json(codec.move_message(move)) for move in page.moves], "next_cursor": page.next_cursor}
+
+
+def _writes(router: APIRouter, handlers: Handlers) -> None:
+    @router.post("/{model}/promote")
+    async def promote(model: str, body: Promotion, who: Principal) -> dict[str, Any]:
+        after = await handlers.promote(model, body.version, by=who, reason=body.reason, force=body.force)
+        return _json(codec.model_message(after))
+
+    @router.post("/{model}/rollback")
+    async def roll_back(model: str, body: Reason, who: Principal) -> dict[str, Any]:
+        return _json(codec.model_message(await handlers.roll_back(model, by=who, reason=body.reason)))
+
+    @router.post("/{model}/versions/{version}/approve")
+    async def approve(model: str, version: str, body: Verdict, who: Principal) -> dict[str, Any]:
+        after = await handlers.approve(model, version, by=who, approved=body.approve, reason=body.reason)
+        return _json(codec.version_message(after))
+
+
+def _json(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
