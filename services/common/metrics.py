@@ -1,0 +1,68 @@
+"""Every Prometheus metric of every service, declared once; the dashboards are tested against this file.
+
+Names are `irisloop_<service>_<noun>_<unit>`; what the kit itself measures is `irisloop_common_...`. Labels are bounded:
+their possible values are listed beside them, and never an id of a frame, an asset, a person or a camera. Each service
+has its own section; append there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds; from one millisecond to ten seconds."""
+
+# ---- common: database, outbox, servers -----------------------------------------------------------------------------
+
+OUTBOX_ROWS: Final = Gauge("irisloop_common_outbox_rows", "Events committed and not yet acknowledged by the broker.")
+OUTBOX_AGE: Final = Gauge("irisloop_common_outbox_oldest_seconds", "Age of the oldest event that waits for the broker.")
+OUTBOX_PUBLISHED: Final = Counter("irisloop_common_outbox_published_total", "Events taken from the outbox by the broker.")
+OUTBOX_FAILURES: Final = Counter("irisloop_common_outbox_failures_total", "Attempts to publish a batch that failed.")
+OUTBOX_DELAY: Final = Histogram(
+    "irisloop_common_outbox_delay_seconds",
+    "From the enqueueing of a batch's oldest event to the broker's acknowledgement.",
+    buckets=LATENCY_BUCKETS,
+)
+INBOX_REPEATS: Final = Counter(
+    "irisloop_common_inbox_repeats_total",
+    "Redelivered events that the inbox dropped; handler: one of topics.yaml.",
+    ["handler"],
+)
+DATABASE_SECONDS: Final = Histogram(
+    "irisloop_common_database_seconds",
+    "Time in the database, waiting for the thread included; kind: read, write.",
+    ["kind"],
+    buckets=LATENCY_BUCKETS,
+)
+OBJECT_BYTES: Final = Counter(
+    "irisloop_common_object_bytes_total", "Bytes moved to and from the object store; kind: put, get.", ["kind"]
+)
+GRPC_SECONDS: Final = Histogram(
+    "irisloop_common_grpc_seconds",
+    "Time to answer a call; method: one of the contracts', code: a gRPC status.",
+    ["method", "code"],
+    buckets=LATENCY_BUCKETS,
+)
+HTTP_SECONDS: Final = Histogram(
+    "irisloop_common_http_seconds",
+    "Time to answer a request; route: a template such as /api/v1/assets/{id}, status: 2xx, 3xx, 4xx, 5xx.",
+    ["route", "status"],
+    buckets=LATENCY_BUCKETS,
+)
+READY: Final = Gauge("irisloop_common_ready_state", "1 while the service is ready, else 0.")
+
+# ---- bus -----------------------------------------------------------------------------------------------------------
+
+# ---- ingest --------------------------------------------------------------------------------------------------------
+
+# ---- labeling ------------------------------------------------------------------------------------------------------
+
+# ---- trainer -------------------------------------------------------------------------------------------------------
+
+# ---- registry ------------------------------------------------------------------------------------------------------
+
+# ---- serving -------------------------------------------------------------------------------------------------------
+
+# ---- monitor -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,156 @@
+"""The listening side of a process: HTTP and gRPC in the service's own event loop, up before everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from services.common.metrics import READY
+from services.common.settings import ServiceSettings
+from services.common.telemetry import log
+
+if TYPE_CHECKING:
+    import grpc.aio
+    from fastapi import FastAPI
+
+    from services.common.grpc import GrpcServer
+
+BACKLOG: Final = 1_024
+GRACE_S: Final = 3.0
+LOOK_S: Final = 0.1
+
+
+class CannotStart(Exception):
+    """What keeps the service from starting, in a sentence for the person who started it."""
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without signal handlers: the runtime has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+class Servers:
+    """HTTP, gRPC and the port of metrics; all of them follow the service's readiness."""
+
+    def __init__(
+        self,
+        service: str,
+        settings: ServiceSettings,
+        http: FastAPI,
+        grpc: GrpcServer,
+        waiting_for: Callable[[], str],
+    ) -> None:
+        """Nothing listens before `start`."""
+        self._service = service
+        self._settings = settings
+        self._grpc = grpc
+        self._waiting_for = waiting_for
+        config = uvicorn.Config(
+            http,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=int(GRACE_S),
+        )
+        self._http = QuietServer(config)
+        self._serving: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._metrics: Callable[[], None] | None = None
+        self._reason = "?"
+
+    async def start(self) -> dict[str, int]:
+        """Listen; returns the ports by name. Raises `CannotStart` when a port is taken."""
+        listening = listen(self._service, "HTTP", self._settings.host, self._settings.http_port)
+        ports = {"http_port": listening.getsockname()[1], "grpc_port": self._add_grpc_port()}
+        if self._settings.metrics_port is not None:
+            ports["metrics_port"] = self._serve_metrics(self._settings.metrics_port)
+        await self._grpc.server.start()
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listening]), name="http")
+        while not self._http.started and not self._serving.done():
+            await asyncio.sleep(0.005)
+        self._following = asyncio.create_task(self._follow(), name="readiness")
+        return ports
+
+    async def stop(self) -> None:
+        """Take no new calls, let those in hand end within a grace, and close."""
+        if self._following is not None:
+            self._following.cancel()
+        await self._grpc.set_serving(False)
+        self._http.should_exit = True
+        waits = [self._grpc.server.stop(GRACE_S)]
+        if self._serving is not None:
+            waits.append(self._serving)
+        await asyncio.gather(*waits, return_exceptions=True)
+        if self._metrics is not None:
+            self._metrics()
+
+    def _add_grpc_port(self) -> int:
+        host, port = self._settings.host, self._settings.grpc_port
+        if port:
+            listen(self._service, "gRPC", host, port).close()  # gRPC's own error names no cause
+        try:
+            return self._grpc.server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise CannotStart(_taken(self._service, "gRPC", host, port)) from error
+
+    def _serve_metrics(self, port: int) -> int:
+        from prometheus_client import start_http_server
+
+        listen(self._service, "metrics", self._settings.host, port).close()
+        server, thread = start_http_server(port, self._settings.host)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join(1.0)
+
+        self._metrics = close
+        return int(server.server_port)
+
+    async def _follow(self) -> None:
+        while True:
+            reason = self._waiting_for()
+            if reason != self._reason:
+                self._reason = reason
+                READY.set(0 if reason else 1)
+                await self._grpc.set_serving(not reason)
+                if reason:
+                    log.info("service_waits", waiting_for=reason)
+                else:
+                    log.info("service_ready")
+            await asyncio.sleep(LOOK_S)
+
+
+def listen(service: str, what: str, host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `CannotStart` with a sentence that names the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStart(_taken(service, what, host, port)) from error
+        raise CannotStart(f"{service} cannot listen on {host}:{port} for {what}: {os.strerror(error.errno or 0)}.") from error
+    return sock
+
+
+def _taken(service: str, what: str, host: str, port: int) -> str:
+    name = f"IRISLOOP_{service.upper()}__{what.upper()}_PORT"
+    return f"{service} cannot listen on {host}:{port} for {what}: the port is in use. Stop what uses it, or set {name}."
