@@ -82,6 +82,10 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_LEASED: _TaskState.ValueType  # 2
     TASK_STATE_DONE: _TaskState.ValueType  # 3
     TASK_STATE_SKIPPED: _TaskState.ValueType  # 4
+    TASK_STATE_CLOSED: _TaskState.ValueType  # 5
+    """No longer wanted: crowded out of a full queue, its request served or cancelled, its incident over, its asset deleted.
+    An answer that was already under way is still taken.
+    """
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper): ...
 
@@ -90,6 +94,10 @@ TASK_STATE_OPEN: TaskState.ValueType  # 1
 TASK_STATE_LEASED: TaskState.ValueType  # 2
 TASK_STATE_DONE: TaskState.ValueType  # 3
 TASK_STATE_SKIPPED: TaskState.ValueType  # 4
+TASK_STATE_CLOSED: TaskState.ValueType  # 5
+"""No longer wanted: crowded out of a full queue, its request served or cancelled, its incident over, its asset deleted.
+An answer that was already under way is still taken.
+"""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
 @_typing.final
@@ -493,6 +501,7 @@ class DatasetVersion(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONDITION_SINCE_FIELD_NUMBER: _builtins.int
     CONDITION_LABELS_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     version: _builtins.int
     """1, 2, 3 ..."""
@@ -505,6 +514,8 @@ class DatasetVersion(_message.Message):
     """The request it was cut for, if any."""
     condition_labels: _builtins.int
     """Labels of the new condition."""
+    forgotten: _builtins.int
+    """Rows whose asset was deleted after the version was cut."""
     @_builtins.property
     def manifest(self) -> _ingest_pb2.StoredObject:
         """Parquet in the object store; see docs/reference/manifest.md."""
@@ -537,10 +548,11 @@ class DatasetVersion(_message.Message):
         request_id: _builtins.str = ...,
         condition_since: _timestamp_pb2.Timestamp | None = ...,
         condition_labels: _builtins.int = ...,
+        forgotten: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition_since", b"condition_since", "created_at", b"created_at", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "classes", b"classes", "condition_labels", b"condition_labels", "condition_since", b"condition_since", "created_at", b"created_at", "created_by", b"created_by", "dataset", b"dataset", "digest", b"digest", "manifest", b"manifest", "request_id", b"request_id", "splits", b"splits", "superseded_left_out", b"superseded_left_out", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "classes", b"classes", "condition_labels", b"condition_labels", "condition_since", b"condition_since", "created_at", b"created_at", "created_by", b"created_by", "dataset", b"dataset", "digest", b"digest", "forgotten", b"forgotten", "manifest", b"manifest", "request_id", b"request_id", "splits", b"splits", "superseded_left_out", b"superseded_left_out", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
