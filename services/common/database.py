@@ -221,9 +221,7 @@ def sqlite_engine(
 def postgres_engine(url: sa.URL, *, pool_size: int, writing: bool, schema: str) -> Engine:
     """An engine that works in `schema`; readers see one snapshot a transaction and cannot write."""
     options = f"-csearch_path={schema}" if schema else ""
-    isolation: dict[str, Any] = (
-        {} if writing else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    )
+    isolation: dict[str, Any] = {} if writing else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return sa.create_engine(
         url,
         pool_size=pool_size,
@@ -250,6 +248,8 @@ def explained(error: DBAPIError, database: object) -> Exception:
         )
     if "disk i/o error" in text or "readonly" in text or "read-only" in text or "unable to open" in text:
         return Transient(f"The {database!r} cannot be written: {error.orig}.", reason="DATABASE_UNUSABLE")
-    if isinstance(error, OperationalError | InterfaceError) and (error.connection_invalidated or "sqlite" not in repr(error.orig)):
+    if isinstance(error, OperationalError | InterfaceError) and (
+        error.connection_invalidated or "sqlite" not in repr(error.orig)
+    ):
         return Unavailable(f"The {database!r} does not answer: {str(error.orig).strip()}", reason="DATABASE_AWAY")
     return error

@@ -132,9 +132,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the method's handler, whichever of the four kinds it is."""
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -150,7 +150,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **codec)
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(_streaming(method, handler.unary_stream), **codec)
-        return grpc.stream_stream_rpc_method_handler(_streaming(method, handler.stream_stream), **codec)
+        bidirectional = cast(Callable[[Any, Any], Any], handler.stream_stream)
+        return grpc.stream_stream_rpc_method_handler(_streaming(method, bidirectional), **codec)
 
 
 def _unary(method: str, handle: Callable[[Any, Any], Awaitable[Any]]) -> Any:

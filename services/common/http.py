@@ -133,7 +133,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = {name: value for name, value in scope["headers"]}
+        headers = dict(scope["headers"])
         status, started = [500], time.perf_counter()
 
         async def note(message: Message) -> None:
@@ -161,7 +161,7 @@ class Gate:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._max:
-                raise BodyTooLarge
+                raise BodyTooLargeError
             return message
 
         async def noted(message: Message) -> None:
@@ -172,7 +172,7 @@ class Gate:
         try:
             with span(f"{scope['method']} {scope['path']}"):
                 await self._app(scope, bounded, noted)
-        except BodyTooLarge:
+        except BodyTooLargeError:
             if not started:
                 await self._too_large()(scope, receive, send)
         except Exception as error:
@@ -185,7 +185,7 @@ class Gate:
         return JSONResponse(_body("TOO_LARGE", f"A request may carry {self._max:,} bytes at most.", "body"), 413)
 
 
-class BodyTooLarge(Exception):
+class BodyTooLargeError(Exception):
     """A body without a declared length went past the limit."""
 
 

@@ -18,7 +18,9 @@ LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 OUTBOX_ROWS: Final = Gauge("irisloop_common_outbox_rows", "Events committed and not yet acknowledged by the broker.")
 OUTBOX_AGE: Final = Gauge("irisloop_common_outbox_oldest_seconds", "Age of the oldest event that waits for the broker.")
-OUTBOX_PUBLISHED: Final = Counter("irisloop_common_outbox_published_total", "Events taken from the outbox by the broker.")
+OUTBOX_PUBLISHED: Final = Counter(
+    "irisloop_common_outbox_published_total", "Events taken from the outbox by the broker."
+)
 OUTBOX_FAILURES: Final = Counter("irisloop_common_outbox_failures_total", "Attempts to publish a batch that failed.")
 OUTBOX_DELAY: Final = Histogram(
     "irisloop_common_outbox_delay_seconds",

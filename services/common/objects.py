@@ -1,36 +1,23 @@
-"""Bytes named by what they are: a content-addressed store in a local folder or in S3, by the same calls.
-
-A local object is written beside its place and renamed into it by our own threads, which is quicker for thousands of
-small files than one call each and lets `durability=power` sync the file and its folders first.
-"""
+"""Bytes named by what they are: a content-addressed store in a local folder or in S3, by the same calls."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
-import os
 import re
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import Final, Self
 from urllib.parse import urlsplit
 
-from services.common.errors import InvalidMessage, IrisloopError, NotFound, Transient, Unavailable
+from services.common.errors import InvalidMessage, IrisloopError
 from services.common.metrics import OBJECT_BYTES
+from services.common.object_files import Files, LocalFiles, RemoteFiles
 from services.common.settings import Durability
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore as Remote
-
-T = TypeVar("T")
-
-THREADS: Final = 4
-AT_ONCE: Final = 32
-"""Requests to a remote store under way at one time."""
+LARGE_BYTES: Final = 1 << 20
+"""From here on a digest is taken in a thread: it would hold the event loop for a millisecond."""
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 MANIFEST: Final = "manifest.json"
@@ -47,28 +34,6 @@ def object_path(digest: str) -> str:
     if not DIGEST.fullmatch(digest):
         raise InvalidMessage(f"{digest[:80]!r} is not a lower-case hex SHA-256.", field="digest", reason="BAD_DIGEST")
     return f"sha256/{digest[:2]}/{digest[2:4]}/{digest}"
-
-
-class Files(Protocol):
-    """Named bytes; writes are whole or absent."""
-
-    async def write(self, items: Sequence[tuple[str, bytes]], *, once: bool) -> None:
-        """Write all; with `once`, what is there at full length stays as it is."""
-
-    async def read(self, path: str) -> bytes:
-        """Raises `NotFound`."""
-
-    async def read_range(self, path: str, start: int, length: int) -> bytes:
-        """At most `length` bytes from `start`. Raises `NotFound`."""
-
-    async def exists(self, path: str) -> bool:
-        """Whether it is there."""
-
-    async def delete(self, path: str) -> None:
-        """What is not there is deleted already."""
-
-    async def close(self) -> None:
-        """Let go of threads and connections."""
 
 
 class ObjectStore:
@@ -97,7 +62,7 @@ class ObjectStore:
 
     async def put_many(self, items: Sequence[bytes]) -> list[str]:
         """Store all, in no order, and return their digests in the order given; durable when it returns."""
-        digests = [hashlib.sha256(item).hexdigest() for item in items]
+        digests = await _digests(items)
         await self._files.write(
             [(object_path(digest), item) for digest, item in zip(digests, items, strict=True)], once=True
         )
@@ -106,9 +71,15 @@ class ObjectStore:
 
     async def get(self, digest: str) -> bytes:
         """The bytes, checked against the digest. Raises `NotFound`, `CorruptObject`."""
-        data = await self._files.read(object_path(digest))
-        OBJECT_BYTES.labels("get").inc(len(data))
-        return _verified(data, digest, f"object {digest}")
+        return (await self.get_many([digest]))[0]
+
+    async def get_many(self, digests: Sequence[str]) -> list[bytes]:
+        """The bytes of all, in the order given, each checked. Raises `NotFound`, `CorruptObject`."""
+        items = await self._files.read([object_path(digest) for digest in digests])
+        OBJECT_BYTES.labels("get").inc(sum(map(len, items)))
+        for digest, found in zip(digests, await _digests(items), strict=True):
+            _check(found, digest, f"object {digest}")
+        return items
 
     async def open_range(self, digest: str, start: int, length: int) -> bytes:
         """At most `length` bytes from `start`, unchecked: a part has no digest. Raises `NotFound`."""
@@ -126,7 +97,7 @@ class ObjectStore:
         """Store files under `folders/<digest>/`, the digest being that of their sorted manifest, written last."""
         for name in files:
             _check_name(name)
-        manifest = _manifest(files)
+        manifest = await _manifest(files)
         digest = hashlib.sha256(manifest).hexdigest()
         await self._files.write([(f"folders/{digest}/{name}", data) for name, data in files.items()], once=False)
         await self._files.write([(f"folders/{digest}/{MANIFEST}", manifest)], once=False)
@@ -136,13 +107,13 @@ class ObjectStore:
         """The files of a folder, each checked against the manifest, and that against the digest."""
         if not DIGEST.fullmatch(digest):
             raise InvalidMessage(f"{digest[:80]!r} is not a digest.", field="digest", reason="BAD_DIGEST")
-        manifest = await self._files.read(f"folders/{digest}/{MANIFEST}")
-        _verified(manifest, digest, f"manifest of folder {digest}")
-        files: dict[str, bytes] = {}
-        for name, expected in json.loads(manifest)["files"].items():
-            data = await self._files.read(f"folders/{digest}/{name}")
-            files[name] = _verified(data, expected, f"file {name} of folder {digest}")
-        return files
+        (manifest,) = await self._files.read([f"folders/{digest}/{MANIFEST}"])
+        _check(hashlib.sha256(manifest).hexdigest(), digest, f"manifest of folder {digest}")
+        expected: dict[str, str] = json.loads(manifest)["files"]
+        items = await self._files.read([f"folders/{digest}/{name}" for name in expected])
+        for name, found in zip(expected, await _digests(items), strict=True):
+            _check(found, expected[name], f"file {name} of folder {digest}")
+        return dict(zip(expected, items, strict=True))
 
     async def put_named(self, path: str, data: bytes) -> None:
         """Store under a name of the caller's, replacing what is there."""
@@ -150,210 +121,29 @@ class ObjectStore:
 
     async def get_named(self, path: str) -> bytes:
         """What `put_named` stored last, unchecked. Raises `NotFound`."""
-        return await self._files.read(f"named/{_check_name(path)}")
+        return (await self._files.read([f"named/{_check_name(path)}"]))[0]
 
 
-def _manifest(files: Mapping[str, bytes]) -> bytes:
-    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    return json.dumps({"files": digests}, sort_keys=True, separators=(",", ":")).encode()
+async def _digests(items: Sequence[bytes]) -> list[str]:
+    def work() -> list[str]:
+        return [hashlib.sha256(item).hexdigest() for item in items]
+
+    return await asyncio.to_thread(work) if sum(map(len, items)) >= LARGE_BYTES else work()
 
 
-def _verified(data: bytes, digest: str, what: str) -> bytes:
-    if hashlib.sha256(data).hexdigest() != digest:
+async def _manifest(files: Mapping[str, bytes]) -> bytes:
+    names = sorted(files)
+    digests = await _digests([files[name] for name in names])
+    listed = {"files": dict(zip(names, digests, strict=True))}
+    return json.dumps(listed, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _check(found: str, expected: str, what: str) -> None:
+    if found != expected:
         raise CorruptObject(f"The {what} does not hold the bytes that its digest names: put a good copy back.")
-    return data
 
 
 def _check_name(name: str) -> str:
     if not NAME.fullmatch(name) or name == MANIFEST:
         raise InvalidMessage(f"{name[:80]!r} is not a relative path of letters, digits, '.', '_', '-'.", field="path")
     return name
-
-
-class LocalFiles:
-    """A folder; many small files are written by a few threads, a share of the batch each."""
-
-    def __init__(self, root: Path, durability: Durability) -> None:
-        """The folder is made when it is first written to."""
-        self._root = str(root)
-        self._sync = durability == "power"
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="objects")
-        self._numbers = count()
-        self._known_folders: set[str] = set()
-        self._prefix = f".{os.getpid()}-{threading.get_ident()}-"
-
-    async def write(self, items: Sequence[tuple[str, bytes]], *, once: bool) -> None:
-        """Beside its place, then renamed into it."""
-        share = max(16, -(-len(items) // THREADS))
-        parts = [items[start : start + share] for start in range(0, len(items), share)]
-        await asyncio.gather(*(self._run(lambda part=part: self._write_part(part, once)) for part in parts))
-
-    async def read(self, path: str) -> bytes:
-        """The whole file."""
-
-        def work() -> bytes:
-            with open(os.path.join(self._root, path), "rb") as file:
-                return file.read()
-
-        return await self._run(work)
-
-    async def read_range(self, path: str, start: int, length: int) -> bytes:
-        """A part of the file."""
-
-        def work() -> bytes:
-            with open(os.path.join(self._root, path), "rb") as file:
-                file.seek(start)
-                return file.read(length)
-
-        return await self._run(work)
-
-    async def exists(self, path: str) -> bool:
-        """Whether there is a file."""
-        return await self._run(lambda: os.path.isfile(os.path.join(self._root, path)))
-
-    async def delete(self, path: str) -> None:
-        """Unlink it."""
-        try:
-            await self._run(lambda: os.unlink(os.path.join(self._root, path)))
-        except NotFound:
-            return
-
-    async def close(self) -> None:
-        """Wait for the threads."""
-        await asyncio.to_thread(self._pool.shutdown)
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        except FileNotFoundError as error:
-            raise NotFound(f"The object store has no {os.path.relpath(error.filename, self._root)}.") from error
-        except OSError as error:
-            raise Transient(f"The object store at {self._root} failed: {error}.", reason="OBJECTS_UNUSABLE") from error
-
-    def _write_part(self, items: Sequence[tuple[str, bytes]], once: bool) -> None:
-        folders = set()
-        for path, data in items:
-            place = os.path.join(self._root, path)
-            if once and _size(place) == len(data):
-                continue
-            folders.add(self._write_one(place, data))
-        if self._sync:
-            for folder in folders:
-                _sync_folder(folder)
-
-    def _write_one(self, place: str, data: bytes) -> str:
-        folder = os.path.dirname(place)
-        if folder not in self._known_folders:
-            self._make_folder(folder)
-        beside = os.path.join(folder, f"{self._prefix}{next(self._numbers)}")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            with open(descriptor, "wb", buffering=0) as file:
-                _write_all(file, data)
-                if self._sync:
-                    os.fsync(file.fileno())
-            os.rename(beside, place)
-        except BaseException:
-            os.unlink(beside)
-            raise
-        return folder
-
-    def _make_folder(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
-        if self._sync:
-            parent = folder
-            while parent != self._root and len(parent) > 1:
-                parent = os.path.dirname(parent)
-                _sync_folder(parent)
-        self._known_folders.add(folder)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return -1
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class RemoteFiles:
-    """S3 and alike, through obstore; a put there is whole and durable when it is answered."""
-
-    def __init__(self, url: str) -> None:
-        """Nothing is asked of the store yet."""
-        self._url = url
-        self._remote: Remote | None = None
-        self._slots = asyncio.Semaphore(AT_ONCE)
-
-    def _store(self) -> Remote:
-        if self._remote is None:
-            from obstore.store import from_url
-
-            self._remote = from_url(self._url)
-        return self._remote
-
-    async def write(self, items: Sequence[tuple[str, bytes]], *, once: bool) -> None:
-        """A bounded number at a time; the same bytes under the same name are put again."""
-        async with asyncio.TaskGroup() as group:
-            for path, data in items:
-                group.create_task(self._put(path, data))
-
-    async def _put(self, path: str, data: bytes) -> None:
-        await self._call(path, lambda: self._store().put_async(path, data))
-
-    async def read(self, path: str) -> bytes:
-        """The whole object."""
-
-        async def work() -> bytes:
-            return bytes(await (await self._store().get_async(path)).bytes_async())
-
-        return await self._call(path, work)
-
-    async def read_range(self, path: str, start: int, length: int) -> bytes:
-        """A part of the object."""
-
-        async def work() -> bytes:
-            return bytes(await self._store().get_range_async(path, start=start, length=length))
-
-        return await self._call(path, work)
-
-    async def exists(self, path: str) -> bool:
-        """Asks for its head."""
-        try:
-            await self._call(path, lambda: self._store().head_async(path))
-        except NotFound:
-            return False
-        return True
-
-    async def delete(self, path: str) -> None:
-        """Remove it."""
-        try:
-            await self._call(path, lambda: self._store().delete_async(path))
-        except NotFound:
-            return
-
-    async def close(self) -> None:
-        """Connections close with the store."""
-        self._remote = None
-
-    async def _call(self, path: str, work: Callable[[], Any]) -> Any:
-        async with self._slots:
-            try:
-                return await work()
-            except FileNotFoundError as error:
-                raise NotFound(f"The object store has no {path}.") from error
-            except Exception as error:
-                raise Unavailable(f"The object store {self._url} does not answer: {error}") from error

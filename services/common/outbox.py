@@ -1,4 +1,4 @@
-"""Events leave with the state they belong to: written in its transaction, published after it, deleted when acknowledged.
+"""Events leave with the state they belong to: written in its transaction, published after it, gone when acknowledged.
 
 The inbox is the other half: what arrived and was handled is noted in the same transaction, so that a repeat is known.
 Both tables belong to the kit; `outbox_tables(metadata)` adds them, and the database makes them when they are missing.
@@ -245,8 +245,9 @@ class OutboxRelay:
         if now - self._pruned > PRUNE_S:
             self._pruned = now
             bound = datetime.now(UTC) - self._remember
-            while await self._database.transact(lambda connection: prune(connection, bound)) == PRUNE_ROWS:
-                await asyncio.sleep(0)
+            more = True
+            while more:
+                more = await self._database.transact(lambda connection: prune(connection, bound)) == PRUNE_ROWS
 
     async def _measure(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -322,7 +323,7 @@ async def _only_one(database: Database) -> AsyncIterator[RelayLock]:
         return
     descriptor = os.open(f"{path}.relay", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        while not _try_flock(descriptor):
+        while not _try_flock(descriptor):  # noqa: ASYNC110 - another process holds it and sends no word
             await asyncio.sleep(0.2)
         yield RelayLock()
     finally:
@@ -348,7 +349,7 @@ async def _advisory_lock(database: Database) -> AsyncIterator[RelayLock]:
         connection = await asyncio.to_thread(engine.connect)
         try:
             statement = sa.text("SELECT pg_try_advisory_lock(:key)")
-            while not await asyncio.to_thread(lambda: connection.execute(statement, {"key": key}).scalar()):
+            while not await asyncio.to_thread(lambda: connection.execute(statement, {"key": key}).scalar()):  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
             yield PostgresRelayLock(connection)
         finally:

@@ -75,7 +75,7 @@ async def _run(build: Callable[[], Application]) -> int:
 
 
 def _refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{sentence}\n")
     return EXIT_CONFIG
 
 
@@ -116,7 +116,7 @@ class Runtime:
         return "; ".join(dict.fromkeys(reason for reason in (wait() for wait in self._application.ready) if reason))
 
     async def run(self) -> int:
-        """Start, work until the stop, stop. Returns the exit code. Raises `CannotStart`, and the error of a resource."""
+        """Start, work until the stop, stop. Returns the exit code. Raises `CannotStart`, or a resource's error."""
         servers = self._servers()
         self.ports = await servers.start()
         log.info("service_listening", **self.ports)
@@ -214,8 +214,7 @@ class Runtime:
 
     def _on_signal(self, number: int) -> None:
         if self._stop.is_set():
-            log.warning("service_killed", signal=signal.Signals(number).name, step=self._step)
-            os._exit(128 + number)
+            return  # Ctrl-C reaches the whole group, and the supervisor's SIGTERM follows; the drain is bounded anyway
         log.info("service_stops", signal=signal.Signals(number).name)
         self.stop()
 

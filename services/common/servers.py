@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -17,7 +17,6 @@ from services.common.settings import ServiceSettings
 from services.common.telemetry import log
 
 if TYPE_CHECKING:
-    import grpc.aio
     from fastapi import FastAPI
 
     from services.common.grpc import GrpcServer
@@ -27,7 +26,7 @@ GRACE_S: Final = 3.0
 LOOK_S: Final = 0.1
 
 
-class CannotStart(Exception):
+class CannotStart(Exception):  # noqa: N818 - like the names in errors.py
     """What keeps the service from starting, in a sentence for the person who started it."""
 
 
@@ -79,7 +78,7 @@ class Servers:
             ports["metrics_port"] = self._serve_metrics(self._settings.metrics_port)
         await self._grpc.server.start()
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]), name="http")
-        while not self._http.started and not self._serving.done():
+        while not self._http.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has only a flag
             await asyncio.sleep(0.005)
         self._following = asyncio.create_task(self._follow(), name="readiness")
         return ports
@@ -90,7 +89,7 @@ class Servers:
             self._following.cancel()
         await self._grpc.set_serving(False)
         self._http.should_exit = True
-        waits = [self._grpc.server.stop(GRACE_S)]
+        waits: list[Awaitable[None]] = [self._grpc.server.stop(GRACE_S)]
         if self._serving is not None:
             waits.append(self._serving)
         await asyncio.gather(*waits, return_exceptions=True)
@@ -147,7 +146,9 @@ def listen(service: str, what: str, host: str, port: int) -> socket.socket:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise CannotStart(_taken(service, what, host, port)) from error
-        raise CannotStart(f"{service} cannot listen on {host}:{port} for {what}: {os.strerror(error.errno or 0)}.") from error
+        raise CannotStart(
+            f"{service} cannot listen on {host}:{port} for {what}: {os.strerror(error.errno or 0)}."
+        ) from error
     return sock
 
 

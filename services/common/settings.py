@@ -85,7 +85,7 @@ class CommonSettings(BaseSettings):
     otlp_endpoint: str = ""
     """OTLP/gRPC collector (http://host:4317) for spans; ids alone are passed on when empty."""
     objects_url: str = ""
-    """Object store: a folder, or s3://bucket/prefix (credentials and endpoint as AWS_* say); home/objects when empty."""
+    """Object store: a folder, or s3://bucket/prefix (credentials as AWS_* say); home/objects when empty."""
     database_url: SecretStr = SecretStr("")
     """postgresql+psycopg://user:password@host/database, one schema a service; SQLite files in home/db when empty."""
 

@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from services.common.settings import CommonSettings
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Link, Tracer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
