@@ -1,0 +1,93 @@
+"""The demo's images and what is true of each frame it sent."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from services.local.demo.scenario import CAMERAS, Image, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A live frame before it is sent; `number` counts from 0 over all cameras."""
+
+    number: int
+    camera: str
+    png: bytes
+    truth: int
+    changed: bool
+
+
+@dataclass(slots=True)
+class FrameSource:
+    """Draws live frames without end: images that the first model never saw, seen through the scenario.
+
+    `images` is uint8 [n, height, width], `labels` int [n]. An image comes again only when all have been seen, then
+    shifted by a pixel, so that two frames are never the same bytes by accident.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    scenario: Scenario
+    seed: int
+    sent: int = 0
+    _rng: np.random.Generator = field(init=False)
+    _order: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng([self.seed, 11])
+        self._order = self._rng.permutation(len(self.images))
+
+    def next(self) -> Frame:
+        """The next frame, of a camera drawn at random."""
+        number, self.sent = self.sent, self.sent + 1
+        names = sorted(CAMERAS)
+        camera = names[int(self._rng.integers(len(names)))]
+        lap, place = divmod(number, len(self._order))
+        chosen = int(self._order[place])
+        image = np.roll(self.images[chosen], lap, axis=1) if lap else self.images[chosen]
+        seen = self.scenario.picture(image, camera, number, self._rng)
+        truth = self.scenario.truth(int(self.labels[chosen]), camera, number)
+        full = camera in self.scenario.cameras and self.scenario.progress(number) == 1.0
+        return Frame(number, camera, png(seen), truth, full)
+
+
+def png(image: Image) -> bytes:
+    """A grey image as PNG; no pixel is lost."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image, mode="L").save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@dataclass(slots=True)
+class Truth:
+    """What the demo knows of each acknowledged frame, by the frame's number and, once stored, by asset id."""
+
+    label: dict[int, int] = field(default_factory=dict)
+    camera: dict[int, str] = field(default_factory=dict)
+    captured_at: dict[int, datetime] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
+    asset: dict[str, int] = field(default_factory=dict)
+
+    def note_sent(self, frame: Frame, at: datetime) -> None:
+        """The broker acknowledged it."""
+        self.label[frame.number] = frame.truth
+        self.camera[frame.number] = frame.camera
+        self.captured_at[frame.number] = at
+        if frame.changed:
+            self.changed.add(frame.number)
+
+    def note_asset(self, asset_id: str, number: int) -> None:
+        """Ingest stored it under that id."""
+        self.asset[asset_id] = number
+
+    def label_of(self, asset_id: str) -> int | None:
+        """The right class index of an asset, or None when it is not one of the demo's live frames."""
+        number = self.asset.get(asset_id)
+        return None if number is None else self.label.get(number)
