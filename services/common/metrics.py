@@ -59,6 +59,19 @@ READY: Final = Gauge("irisloop_common_ready_state", "1 while the service is read
 
 # ---- ingest --------------------------------------------------------------------------------------------------------
 
+INGEST_FRAMES: Final = Counter(
+    "irisloop_ingest_frames_total", "Frames handled; status: stored, duplicate, redelivered, rejected.", ["status"]
+)
+INGEST_REJECTIONS: Final = Counter(
+    "irisloop_ingest_rejections_total",
+    "Frames refused by a rule; reason: EMPTY, NOT_AN_IMAGE, TRUNCATED, TOO_LARGE, TOO_MANY_PIXELS, TOO_SMALL, CLOCK.",
+    ["reason"],
+)
+INGEST_BYTES: Final = Counter("irisloop_ingest_frame_bytes_total", "Bytes of the frames handled.")
+INGEST_BATCH: Final = Histogram(
+    "irisloop_ingest_batch_frames", "Frames handled together.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+)
+
 # ---- labeling ------------------------------------------------------------------------------------------------------
 
 # ---- trainer -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""The roads in: Kafka, HTTP and gRPC; each decodes, calls a handler and encodes."""

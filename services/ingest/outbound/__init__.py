@@ -1,0 +1,1 @@
+"""The roads out: the database with its outbox."""
