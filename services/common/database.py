@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
+import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,10 @@ READERS: Final = 3
 BUSY_MS: Final = 10_000
 KIT_TABLE: Final = "irisloop_kit"
 """Key of `Table.info`: the table belongs to the kit, which makes it when it is missing."""
+DRIVER: Final = (DBAPIError, sqlite3.Error)
+"""What a database throws; SQLite's own while a connection is being prepared."""
+FOR_A_PERSON: Final = ("DATABASE_CORRUPT", "DATABASE_UNUSABLE")
+"""Reasons that no waiting mends: a service does not start with them; one that runs keeps what it has not written."""
 OUTBOX_FILLED: Final = "irisloop_outbox_filled"
 """Key of `Connection.info`: the transaction put events into the outbox."""
 
@@ -145,7 +151,7 @@ class Database:
                     result = work(connection)
                 finally:
                     filled = bool(connection.info.pop(OUTBOX_FILLED, False))
-        except DBAPIError as error:
+        except DRIVER as error:
             raise explained(error, self) from error
         if filled:
             for listener in self._listeners:
@@ -157,7 +163,7 @@ class Database:
         try:
             with self._read_engine.begin() as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except DRIVER as error:
             raise explained(error, self) from error
 
     def _open(self) -> None:
@@ -169,8 +175,11 @@ class Database:
             migrate(self.url, self.metadata, self._migrations, self.schema)
             self._write_engine = self._engine(pool_size=1, writing=True)
             self._read_engine = self._engine(pool_size=READERS, writing=False)
-        except DBAPIError as error:
-            raise explained(error, self) from error
+        except DRIVER as error:
+            problem = explained(error, self)
+            if isinstance(problem, IrisloopError) and problem.reason in FOR_A_PERSON:
+                raise IrisloopError(str(problem), reason=problem.reason) from error
+            raise problem from error
         except OSError as error:
             raise IrisloopError(f"The {self!r} cannot be opened: {error}.", reason="DATABASE_UNUSABLE") from error
 
@@ -232,24 +241,27 @@ def postgres_engine(url: sa.URL, *, pool_size: int, writing: bool, schema: str) 
     )
 
 
-def explained(error: DBAPIError, database: object) -> Exception:
-    """The driver's error as one of ours; a broken constraint stays what it is."""
-    text = str(error.orig).lower()
+PROBLEMS: Final = (
+    ("locked|busy", "DATABASE_LOCKED", "is locked by another process"),
+    ("is full|no space|disk full", "DISK_FULL", "has no space left on its disk: free some"),
+    (
+        "malformed|not a database",
+        "DATABASE_CORRUPT",
+        "is damaged: stop the service and put back a backup of the file",
+    ),
+    ("disk i/o error|readonly|read-only|unable to open", "DATABASE_UNUSABLE", "cannot be read or written"),
+)
+"""What the driver says, the reason, and the rest of the sentence."""
+
+
+def explained(error: Exception, database: object) -> Exception:
+    """The driver's error as one of ours; a broken constraint, or a wrong statement, stays what it is."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    text = str(original).strip()
     if isinstance(error, IntegrityError):
         return error
-    if "locked" in text or "busy" in text:
-        return Transient(f"The {database!r} is locked by another process.", reason="DATABASE_LOCKED")
-    if "is full" in text or "no space" in text or "disk full" in text:
-        return Transient(f"No space is left on the disk of the {database!r}: free some.", reason="DISK_FULL")
-    if "malformed" in text or "not a database" in text:
-        return Transient(
-            f"The {database!r} is damaged: stop the service and put back a backup of the file.",
-            reason="DATABASE_CORRUPT",
-        )
-    if "disk i/o error" in text or "readonly" in text or "read-only" in text or "unable to open" in text:
-        return Transient(f"The {database!r} cannot be written: {error.orig}.", reason="DATABASE_UNUSABLE")
-    if isinstance(error, OperationalError | InterfaceError) and (
-        error.connection_invalidated or "sqlite" not in repr(error.orig)
-    ):
-        return Unavailable(f"The {database!r} does not answer: {str(error.orig).strip()}", reason="DATABASE_AWAY")
-    return error
+    for pattern, reason, sentence in PROBLEMS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return Transient(f"The {database!r} {sentence} ({text}).", reason=reason)
+    away = isinstance(error, OperationalError | InterfaceError) and not isinstance(original, sqlite3.Error)
+    return Unavailable(f"The {database!r} does not answer: {text}", reason="DATABASE_AWAY") if away else error

@@ -26,7 +26,7 @@ GRACE_S: Final = 3.0
 LOOK_S: Final = 0.1
 
 
-class CannotStart(Exception):  # noqa: N818 - like the names in errors.py
+class CannotStart(Exception):
     """What keeps the service from starting, in a sentence for the person who started it."""
 
 
