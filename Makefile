@@ -100,7 +100,7 @@ fmt: $(DEV_READY) ## format the code and sort its imports
 lint: $(DEV_READY) ## ruff, and the layers that modules may import
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 types: $(DEV_READY) ## mypy, strict
 	$(BIN)/mypy services tests tools
