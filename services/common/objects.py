@@ -30,10 +30,12 @@ class CorruptObject(IrisloopError):
 
 
 def object_path(digest: str) -> str:
-    """Where the object lies: `sha256/ab/cd/<digest>`. Raises `InvalidMessage` for what is no digest."""
+    """Where the object lies: `sha256/ab/<digest>`: a second level of folders would cost as much as the
+    files, until all 65,536 of them are made. Raises `InvalidMessage` for what is no digest.
+    """
     if not DIGEST.fullmatch(digest):
         raise InvalidMessage(f"{digest[:80]!r} is not a lower-case hex SHA-256.", field="digest", reason="BAD_DIGEST")
-    return f"sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+    return f"sha256/{digest[:2]}/{digest}"
 
 
 class ObjectStore:
