@@ -1,0 +1,1 @@
+"""The judging of drift: pure code over events, with event time as its only clock."""

@@ -1,0 +1,133 @@
+"""An incident while it is open: what is believed about it so far, and what has been said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.channels import group
+from services.monitor.domain.detectors.protocol import Vector
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Risk, Shape, State
+from services.monitor.domain.policy import ShapePolicy
+from services.monitor.domain.shape import Fit, fit, is_level, mixes
+
+_POINTS = 900
+_RECENT_BLOCKS = 6
+
+
+@dataclass(slots=True)
+class Case:
+    """Open from the first alarm until a new version, harmlessness or quiet closes it."""
+
+    id: str
+    model: str
+    version: str
+    traceparent: str
+    trigger_asset_id: str
+    detected_at: float
+    cause: Cause
+    state: State = State.ALARM
+    harm: Harm = Harm.UNKNOWN
+    shape: Shape = Shape.UNKNOWN
+    began_at: float = 0.0
+    level_since: float = 0.0
+    cameras: list[str] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
+    evidence: list[Evidence] = field(default_factory=list)
+    risk: Risk | None = None
+    closed_at: float = 0.0
+    revision: int = 0
+    said: Incident | None = None
+    alerts: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    requested: int = 0
+
+    def incident(self) -> Incident:
+        """As it stands, for others."""
+        return Incident(
+            self.id, self.model, self.version, self.state, self.cause, self.harm, self.shape, self.began_at, self.detected_at,
+            self.level_since, tuple(self.cameras), tuple(self.class_names), tuple(self.evidence), self.risk, self.closed_at,
+            self.trigger_asset_id,
+        )  # fmt: skip
+
+    def news(self) -> Incident | None:
+        """The incident, when something about it that others act on has changed since it was last said."""
+        now = self.incident()
+        if self.said is not None and _essence(now) == _essence(self.said):
+            return None
+        self.said, self.revision = now, self.revision + 1
+        return now
+
+
+def _essence(incident: Incident) -> Incident:
+    return replace(incident, began_at=0.0, evidence=(), risk=None)
+
+
+def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
+    """Times, shift along each camera's direction of change, variance along it, all (n,), and frames in a block.
+
+    The shift is scaled so that a camera's present state is 1 and its reference 0.
+    """
+    parts = []
+    for camera in cameras:
+        means = camera.trace.matrix()
+        direction = means[-_RECENT_BLOCKS:].mean(axis=0)
+        length = float(direction @ direction)
+        if length <= 0.0 or camera.reference is None:
+            continue
+        weight = direction**2 / length
+        spread = np.array(camera.trace.spreads, dtype=np.float64) @ weight
+        parts.append((np.array(camera.trace.times), means @ direction / length, spread, np.array(camera.trace.frames)))
+    if not parts:
+        return np.empty(0), np.empty(0), np.empty(0), 0
+    times, shift, spread, frames = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(times, kind="stable")
+    return times[order], shift[order], spread[order], int(frames.mean())
+
+
+def thin(values: Vector, size: int) -> Vector:
+    """Means of consecutive groups of `size`."""
+    usable = len(values) // size * size
+    grouped: Vector = values[:usable].reshape(-1, size).mean(axis=1)
+    return grouped
+
+
+def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> Fit | None:
+    """Estimate begin, shape and level of an input drift; the level is final once found."""
+    times, shift, spread, frames = drifted_trace(cameras)
+    size = max(len(times) // _POINTS, 1)
+    times, shift, spread = thin(times, size), thin(shift, size), thin(spread, size)
+    found = fit(times, shift)
+    if found is None:
+        return None
+    case.began_at = min(found.begin, case.detected_at)
+    case.shape = found.shape
+    change = found.after - found.before
+    if found.shape is Shape.INCREMENTAL and mixes(times, spread, found.begin, found.end, _change_in_sigma(cameras)):
+        case.shape = Shape.GRADUAL
+    after = int((times > found.end).sum()) * size * frames
+    if after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance):
+        case.level_since = found.end
+    return found
+
+
+def _change_in_sigma(cameras: list[CameraWatch]) -> float:
+    """The mean present shift along the direction of change, in standard deviations of a frame."""
+    sizes = []
+    for camera in cameras:
+        if camera.trace.means and camera.reference is not None:
+            direction = camera.trace.matrix()[-_RECENT_BLOCKS:].mean(axis=0)
+            weight = direction**2 / max(float(direction @ direction), 1e-9)
+            sizes.append(float(np.sqrt(weight @ direction**2 / max(camera.block, 1))))
+    return float(np.mean(sizes)) if sizes else 0.0
+
+
+def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int) -> Cause:
+    """Camera when the pixels of a few cameras moved and the others stand still, else scene; a change of labels stays one."""
+    if case.cause is Cause.LABELS:
+        return Cause.LABELS
+    few = watched >= 3 and moving <= max(1, watched // 3)
+    pixels = any(group(e.channel) == "pixels" and e.statistic >= e.threshold for c in drifted for e in c.evidence(64))
+    return Cause.CAMERA if few and pixels else Cause.SCENE

@@ -1,0 +1,238 @@
+"""How an incident is opened, understood, decided on and closed: once a second of event time, for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.monitor.domain import risk
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.case import Case, read_cause, read_shape
+from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Shape, State
+from services.monitor.domain.labels import Joined, affected_pairs, change_point
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import Policy
+from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse
+from services.monitor.domain.risk import Count
+
+
+def tick(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
+    """Whatever is to be said about a model at event time `now`."""
+    watch.ledger.expire(now)
+    if watch.case is None:
+        watch.case = _open(watch, now)
+    case = watch.case
+    if case is None:
+        return
+    _understand(watch, case, policy)
+    yield from _say(watch, case, now)
+    if case.harm is Harm.CROSSED:
+        yield from _decide(watch, case, now, policy)
+    yield from _close_if_over(watch, case, now, policy)
+
+
+def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
+    """Another version has taken over: the open incident is history."""
+    if watch.case is not None:
+        yield from _close(watch, watch.case, now)
+
+
+def _alarmed(watch: ModelWatch) -> list[CameraWatch]:
+    return [watch.cameras[name] for name in sorted(watch.cameras) if watch.cameras[name].state >= State.ALARM]
+
+
+def _open(watch: ModelWatch, now: float) -> Case | None:
+    cameras = _alarmed(watch)
+    if cameras:
+        asset, traceparent = cameras[0].trigger
+        cause = Cause.SCENE
+    elif watch.labels.alarmed():
+        asset, traceparent = watch.labels.trigger
+        cause = Cause.LABELS
+    else:
+        return None
+    case = Case(derive("incident", watch.model, watch.version, asset), watch.model, watch.version, traceparent, asset, now, cause)
+    case.began_at = now
+    if cause is Cause.LABELS:
+        _date_labels(watch, case)
+    return case
+
+
+def _date_labels(watch: ModelWatch, case: Case) -> None:
+    """When the labels changed: at the first telling label after the likeliest split."""
+    pairs = set(watch.labels.alarmed_pairs())
+    entries = watch.book.choose(lambda e: e.version == case.version and e.origin == UNIFORM)
+
+    def telling(entry: Joined) -> bool:
+        return entry.wrong and (not pairs or entry.pair in pairs)
+
+    case.began_at = change_point(entries, telling) or case.detected_at
+    case.shape = Shape.SUDDEN
+    case.cameras = sorted(watch.cameras)
+
+
+def _understand(watch: ModelWatch, case: Case, policy: Policy) -> None:
+    cameras = _alarmed(watch)
+    if case.cause is Cause.LABELS and cameras and case.state is not State.CONFIRMED:
+        case.cause, case.cameras = Cause.SCENE, []  # The inputs explain it after all.
+    if case.cause is not Cause.LABELS:
+        _read_inputs(watch, case, cameras, policy)
+    _read_labels(watch, case, policy)
+
+
+def _read_inputs(watch: ModelWatch, case: Case, cameras: list[CameraWatch], policy: Policy) -> None:
+    case.cameras = sorted({*case.cameras, *(c.camera_id for c in cameras)})
+    if case.state is not State.CONFIRMED:
+        watched = [c for c in watch.cameras.values() if c.reference is not None]
+        moving = sum(1 for c in watched if c.state >= State.WARN)
+        case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)))
+    if not case.level_since:
+        read_shape(case, [watch.cameras[name] for name in case.cameras], policy.shape)
+    evidence = [e for c in cameras for e in c.evidence(4)]
+    case.evidence = sorted(evidence, key=lambda e: (-e.statistic / e.threshold, e.camera_id, e.channel))[:16]
+
+
+def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joined]]:
+    """Labels before the drift, since it began, and since it is level; only such as estimate risk."""
+    named = set(case.cameras)
+    fresh_only = case.cause is Cause.LABELS  # Labels that raised the alarm cannot confirm it.
+    before = watch.book.choose(lambda e: e.version == case.version and e.origin == UNIFORM and e.captured_at < case.began_at)
+    since = watch.book.choose(
+        lambda e: (
+            e.version == case.version
+            and e.captured_at >= case.began_at
+            and e.camera_id in named
+            and (not fresh_only or e.given_at > case.detected_at)
+        )
+    )
+    level = case.began_at if fresh_only else case.level_since
+    settled = [e for e in since if level and e.captured_at >= level]
+    return watch.labels.report.plus(Count.of(e.wrong for e in before)), since, settled
+
+
+def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
+    before, since, settled = counts(watch, case)
+    now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
+    case.risk = risk.evidence(before, now) if now.labels else None
+    if case.harm is not Harm.CROSSED:
+        case.harm = risk.verdict(before, now, level, policy.harm)
+    if case.harm is not Harm.CROSSED:
+        return
+    if case.state is not State.CONFIRMED and case.cause is Cause.LABELS:
+        _name_classes(watch, case)
+    case.state = State.CONFIRMED
+
+
+def _name_classes(watch: ModelWatch, case: Case) -> None:
+    """Which classes changed, and on which cameras: those whose labels of these classes contradict the model."""
+    entries = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
+    pairs = affected_pairs(entries, watch.labels) or watch.labels.alarmed_pairs()
+    names = {name for pair in pairs for name in pair}
+    case.class_names, case.level_since = sorted(names), case.began_at
+    if not names:
+        return
+    for camera in list(case.cameras):
+        touched = [e for e in entries if e.camera_id == camera and e.truth in names]
+        if len(touched) >= 4 and sum(e.wrong for e in touched) < 0.4 * len(touched):
+            case.cameras.remove(camera)
+
+
+def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
+    incident = case.news()
+    if incident is not None:
+        watch.remember(incident)
+        yield DriftFound(now, case.traceparent, incident, case.revision)
+    if case.harm is Harm.CROSSED and "page" not in case.alerts:
+        yield _alert(case, now, "page", f"{case.model} is wrong more often since its {_what(case)} changed")
+    fault = _fault(watch, case)
+    if fault and "ticket" not in case.alerts:
+        yield _alert(case, now, "ticket", f"{', '.join(case.cameras)}: {fault}")
+
+
+def _what(case: Case) -> str:
+    if case.cause is Cause.LABELS:
+        return f"classes {', '.join(case.class_names)}" if case.class_names else "labels"
+    return f"cameras' picture ({', '.join(case.cameras)})"
+
+
+def _alert(case: Case, now: float, severity: str, summary: str) -> Alert:
+    case.alerts.append(severity)
+    return Alert(now, case.traceparent, derive("alert", case.id, severity), case.model, case.id, severity, summary)
+
+
+def _fault(watch: ModelWatch, case: Case) -> str:
+    """What is broken when a camera is, and no retraining can help; empty otherwise."""
+    if case.cause is not Cause.CAMERA or not case.level_since:
+        return ""
+    faults = {watch.cameras[name].fault() for name in case.cameras if name in watch.cameras}
+    return faults.pop() if len(faults) == 1 else ""
+
+
+def stake(watch: ModelWatch, case: Case) -> Stake:
+    """The error above the baseline and the traffic of the drifted cameras."""
+    excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
+    return Stake(excess, sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras))
+
+
+def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
+    if case.requested and watch.ledger.open is not None:
+        return
+    if not case.level_since and now - case.detected_at < policy.shape.level_wait_seconds:
+        return
+    fault = _fault(watch, case)
+    no = ("camera_fault", f"camera_fault: {fault}") if fault else objection(watch.ledger, stake(watch, case), now, policy.retrain)
+    if no is not None:
+        yield from _refuse(watch, case, *no, now)
+        return
+    since = case.level_since or now
+    request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
+    case.requested += 1
+    watch.note(request)
+    yield request
+
+
+def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float) -> Iterator[Finding]:
+    if code not in case.refused:
+        case.refused.append(code)
+        refusal = refuse(case.incident(), code, sentence, now, case.traceparent)
+        watch.note(refusal)
+        yield refusal
+
+
+def _close_if_over(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
+    cameras = [watch.cameras[name] for name in case.cameras if name in watch.cameras]
+    if case.harm is Harm.NONE:
+        numbers = f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
+        if "ticket" not in case.alerts:
+            yield _alert(case, now, "ticket", f"{case.model}: {_what(case)} changed without harm ({numbers})")
+        yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now)
+        for camera in cameras:
+            if camera.state >= State.ALARM:
+                camera.relearn()
+        yield from _close(watch, case, now)
+    elif case.cause is not Cause.LABELS and all(c.quiet_frames >= policy.harm.clear_frames for c in cameras):
+        for camera in cameras:
+            camera.clear()
+        yield from _close(watch, case, now)
+
+
+def _close(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
+    case.state, case.closed_at = State.OK, now
+    watch.labels.forgive()
+    incident = case.news()
+    watch.case = None
+    if incident is not None:
+        watch.remember(incident)
+        yield DriftFound(now, case.traceparent, incident, case.revision)
+
+
+def label_evidence(watch: ModelWatch) -> Evidence | None:
+    """The labelled error as one more channel."""
+    detector = watch.labels.error
+    if detector is None:
+        return None
+    recent = Count.of(o is not None for o in watch.labels.recent)
+    base = watch.labels.baseline().error
+    spread = max((base * (1.0 - base)) ** 0.5, 1e-6)
+    return Evidence(
+        "labelled_error", "", detector.name, float(detector.statistic()[0]), detector.run_length, base, recent.error, (recent.error - base) / spread
+    )

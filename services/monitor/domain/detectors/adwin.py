@@ -1,0 +1,22 @@
+"""ADWIN (Bifet & Gavalda, SIAM SDM 2007), as River has it: an adaptive window that is cut where two parts differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from river import drift
+
+from services.monitor.domain.detectors.river import RiverBank, RiverDetector
+
+
+class AdwinBank(RiverBank):
+    """Options: `delta`, the confidence of a cut; `grace_period`; `clock`."""
+
+    name: ClassVar[str] = "adwin"
+
+    @classmethod
+    def maker(cls) -> Callable[..., RiverDetector]:
+        """River's class."""
+        maker: Callable[..., RiverDetector] = drift.ADWIN
+        return maker

@@ -1,0 +1,69 @@
+"""Mixture Shiryaev-Roberts e-detector for a stream of 0 and 1 (Shin, Ramdas & Rinaldo, arXiv 2203.03532; 2309.09111).
+
+Its mean run length without a change is at least the threshold, whatever the true rate below the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from services.monitor.domain.detectors.protocol import Flags, Vector
+
+
+class MixtureDetector:
+    """Watches for a rate above `baseline`; several alternatives side by side, so that no size of change must be guessed."""
+
+    name = "e-detector"
+
+    def __init__(self, baseline: float, run_length: float, alternatives: Sequence[float]) -> None:
+        """`baseline` in (0, 1); `alternatives` are rates above it; `run_length` in steps is the threshold."""
+        self.run_length = run_length
+        self.alternatives = np.array(alternatives, dtype=np.float64)
+        self.sums = np.zeros(len(alternatives))
+        self.peak = 0.0
+        self.rebase(baseline)
+
+    def rebase(self, baseline: float) -> None:
+        """Go on from a better estimate of the baseline; sums are kept."""
+        self.baseline = min(max(baseline, 1e-4), 0.98)
+        above = np.maximum(self.alternatives, self.baseline + 0.01)
+        self.hit = above / self.baseline
+        self.miss = (1.0 - above) / (1.0 - self.baseline)
+
+    def update(self, values: Vector) -> None:
+        """Take the next outcome, shape (1,): 1 is the event watched for."""
+        if np.isnan(values[0]):
+            return
+        self.sums = np.minimum((self.sums + 1.0) * (self.hit if values[0] > 0.5 else self.miss), 1e30)
+        self.peak = max(self.peak, float(self.sums.mean()))
+
+    def statistic(self) -> Vector:
+        """The mixture, shape (1,)."""
+        return np.array([self.sums.mean()])
+
+    def threshold(self) -> Vector:
+        """The wanted run length, shape (1,)."""
+        return np.array([self.run_length])
+
+    def alarmed(self) -> Flags:
+        """Whether the mixture has ever reached the run length."""
+        return np.array([self.peak >= self.run_length])
+
+    def reset(self) -> None:
+        """Back to zero."""
+        self.sums[:] = 0.0
+        self.peak = 0.0
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values."""
+        return {k: getattr(self, k) for k in ("baseline", "run_length", "alternatives", "sums", "peak")}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """From `dump`."""
+        detector = cls(state["baseline"], state["run_length"], state["alternatives"])
+        detector.sums, detector.peak = state["sums"], state["peak"]
+        return detector

@@ -1,0 +1,80 @@
+"""The whole judging as one value: inputs go in as they are read, findings come out in an order that only event time decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import floor
+
+from services.monitor.domain import conduct
+from services.monitor.domain.events import CHAMPION, Deployed, Finding, Input, Labelled, RunEnded, Seen, VersionKnown
+from services.monitor.domain.merge import Merger
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import Policy
+
+TICK = 1.0  # Seconds of event time between two looks at a model.
+
+
+@dataclass(slots=True)
+class Engine:
+    """State of all models, and the inputs that wait for their turn."""
+
+    policy: Policy
+    merger: Merger
+    models: dict[str, ModelWatch] = field(default_factory=dict)
+    clock: float = 0.0
+    taken: int = 0
+
+    @classmethod
+    def new(cls, policy: Policy) -> Engine:
+        """Knowing nothing."""
+        return cls(policy, Merger(policy.merge.lateness_seconds, policy.merge.idle_seconds))
+
+    def feed(self, items: Iterable[tuple[str, bool, Input]]) -> list[Finding]:
+        """Take (partition, whether it holds others back, input); say what can be said by now."""
+        self.merger.add(items)
+        return list(self._run(self.merger.release()))
+
+    def drain(self) -> list[Finding]:
+        """Nothing more is coming for now: judge what still waits."""
+        return list(self._run(self.merger.drain()))
+
+    def _run(self, inputs: Sequence[Input]) -> Iterator[Finding]:
+        for item in inputs:
+            yield from self._advance(item.at)
+            yield from self._take(item)
+            self.taken += 1
+
+    def _advance(self, at: float) -> Iterator[Finding]:
+        """Ticks lie on whole seconds of event time, so they do not depend on how inputs were cut into batches."""
+        second = floor(at / TICK) * TICK
+        if second > self.clock:
+            self.clock = second
+            for name in sorted(self.models):
+                yield from conduct.tick(self.models[name], second, self.policy)
+
+    def _take(self, item: Input) -> Iterator[Finding]:
+        if isinstance(item, Seen):
+            yield from self._see(item)
+        elif isinstance(item, Labelled):
+            for name in sorted({p.model for p in item.predictions if p.role == CHAMPION}):
+                self.watch(name).label(item, self.policy)
+        elif isinstance(item, RunEnded):
+            because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
+            self.watch(item.model).ledger.close(item.request_id, item.at, because)
+        elif isinstance(item, VersionKnown):
+            self.watch(item.model).know(item, self.policy)
+        elif isinstance(item, Deployed):
+            self.watch(item.model).deploy(item)
+
+    def _see(self, item: Seen) -> Iterator[Finding]:
+        watch = self.watch(item.model)
+        if watch.see(item, self.policy):
+            yield from conduct.close(watch, item.at)
+            watch.adopt(self.policy)
+
+    def watch(self, model: str) -> ModelWatch:
+        """A model's state, begun when it is first heard of."""
+        if model not in self.models:
+            self.models[model] = ModelWatch(model)
+        return self.models[model]

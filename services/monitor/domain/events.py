@@ -1,0 +1,245 @@
+"""What the monitor hears and says, in its own words: inputs ordered by (event time, ce_id), and the findings they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+CHAMPION: Final = "champion"
+DIRECT: Final = "direct"
+
+# Origins of labels that estimate risk without bias: drawn at random from everything, or from a drifted segment.
+UNIFORM: Final = "uniform"
+DRIFT: Final = "drift"
+OTHER: Final = "other"
+
+
+class State(IntEnum):
+    """How sure the monitor is; the numbers are those of the contract."""
+
+    LEARNING = 1
+    OK = 2
+    WARN = 3
+    ALARM = 4
+    CONFIRMED = 5
+
+
+class Cause(IntEnum):
+    """What changed."""
+
+    UNKNOWN = 0
+    CAMERA = 1
+    SCENE = 2
+    LABELS = 3
+
+
+class Harm(IntEnum):
+    """Whether it costs accuracy."""
+
+    NONE = 1
+    UNKNOWN = 2
+    CROSSED = 3
+
+
+class Shape(IntEnum):
+    """How it came."""
+
+    UNKNOWN = 0
+    SUDDEN = 1
+    GRADUAL = 2
+    INCREMENTAL = 3
+    RECURRING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of `channels.FEATURES`, NaN where absent."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    version: str
+    role: str
+    camera_id: str
+    asset_id: str
+    class_name: str
+    score: float
+    features: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOf:
+    """The prediction a label is compared with."""
+
+    model: str
+    version: str
+    role: str
+    class_name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A confirmed label. `at` is when it was given, `captured_at` when the frame was; a higher revision replaces a lower one."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    asset_id: str
+    camera_id: str
+    captured_at: float
+    revision: int
+    class_name: str
+    origin: str
+    propensity: float
+    predictions: tuple[PredictionOf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A training run came to its end."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    request_id: str
+    succeeded: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionKnown:
+    """Registry judged a version; `error` is its error on `assets` held-out assets (`assets` 0: not measured)."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    version: str
+    request_id: str
+    verdict: str
+    error: float
+    assets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A serving replica changed what it holds."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    version: str
+    replica: str
+    roles: tuple[str, ...]
+    state: str
+
+
+Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One channel's part in an alarm; means are in the channel's own unit."""
+
+    channel: str
+    camera_id: str
+    detector: str
+    statistic: float
+    threshold: float
+    reference_mean: float
+    current_mean: float
+    shift_sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """Labelled error before and after; the interval is 95 %, two-sided."""
+
+    baseline_error: float
+    baseline_labels: int
+    current_error: float
+    current_low: float
+    current_high: float
+    current_labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One drift of one model version, as far as it is understood; times are seconds since 1970, 0 where unknown."""
+
+    id: str
+    model: str
+    version: str
+    state: State
+    cause: Cause
+    harm: Harm
+    shape: Shape
+    began_at: float
+    detected_at: float
+    level_since: float
+    cameras: tuple[str, ...]
+    class_names: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    risk: Risk | None
+    closed_at: float
+    trigger_asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftFound:
+    """An incident was opened, or something about it changed."""
+
+    at: float
+    traceparent: str
+    incident: Incident
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something for people: `page` wakes, `ticket` waits."""
+
+    at: float
+    traceparent: str
+    id: str
+    model: str
+    incident_id: str
+    severity: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A retraining is asked for."""
+
+    at: float
+    traceparent: str
+    id: str
+    model: str
+    version: str
+    incident_id: str
+    labels_since: float
+    labels_wanted: int
+    expires_at: float
+    reason: str
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A retraining is not asked for, and why."""
+
+    at: float
+    traceparent: str
+    id: str
+    model: str
+    incident_id: str
+    reason: str
+
+
+Finding: TypeAlias = DriftFound | Alert | Request | Refusal

@@ -1,0 +1,221 @@
+"""Labels joined to predictions, and the watch over the labelled error of one model version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import sqrt
+
+import numpy as np
+
+from services.monitor.domain.detectors.adwin import AdwinBank
+from services.monitor.domain.detectors.mixture import MixtureDetector
+from services.monitor.domain.events import CHAMPION, DRIFT, UNIFORM, Labelled
+from services.monitor.domain.policy import LabelPolicy
+from services.monitor.domain.risk import Count
+
+_GUARD = 40  # The newest labels do not count to the baseline yet: they may be of a change not seen so far.
+_PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be confused as often as ...
+_PAIR_SHARE = 0.1  # ... this share of all errors.
+_ERROR_STEPS = (0.04, 0.08, 0.15, 0.25, 0.4)
+_PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A label beside what the champion had said."""
+
+    asset_id: str
+    camera_id: str
+    captured_at: float
+    given_at: float
+    revision: int
+    version: str
+    predicted: str
+    truth: str
+    origin: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether label and prediction differ."""
+        return self.predicted != self.truth
+
+    @property
+    def pair(self) -> Pair:
+        """The two classes, in order, whichever way round they were confused."""
+        return (self.predicted, self.truth) if self.predicted < self.truth else (self.truth, self.predicted)
+
+
+@dataclass(slots=True)
+class LabelBook:
+    """The newest labels of a model, by asset; a later revision takes the place of an earlier one."""
+
+    capacity: int = 2000
+    entries: dict[str, Joined] = field(default_factory=dict)
+
+    def join(self, label: Labelled, model: str) -> Joined | None:
+        """Enter a label; None when it is known already, or no prediction of the champion goes with it."""
+        reference = next((p for p in label.predictions if p.model == model and p.role == CHAMPION), None)
+        known = self.entries.get(label.asset_id)
+        if reference is None or (known is not None and known.revision >= label.revision):
+            return None
+        joined = Joined(
+            label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
+            reference.version, reference.class_name, label.class_name, label.origin,
+        )  # fmt: skip
+        self.entries[label.asset_id] = joined
+        if len(self.entries) > self.capacity:
+            del self.entries[next(iter(self.entries))]
+        return joined
+
+    def choose(self, chosen: Callable[[Joined], bool]) -> list[Joined]:
+        """The labels that estimate risk (drawn at random) and satisfy `chosen`, by capture time."""
+        found = [e for e in self.entries.values() if e.origin in (UNIFORM, DRIFT) and chosen(e)]
+        return sorted(found, key=lambda e: (e.captured_at, e.asset_id))
+
+
+@dataclass(slots=True)
+class LabelWatch:
+    """Watches the uniform labels of one version: the error as a whole, and each pair of classes that gets confused.
+
+    A pair is far more telling than the whole when two classes change names: it goes from almost never to a large share.
+    """
+
+    report: Count = field(default_factory=Count)
+    base: Count = field(default_factory=Count)
+    base_pairs: dict[Pair, int] = field(default_factory=dict)
+    recent: list[Pair | None] = field(default_factory=list)
+    error: MixtureDetector | None = None
+    adwin: AdwinBank | None = None
+    pairs: dict[Pair, MixtureDetector] = field(default_factory=dict)
+    classes: set[str] = field(default_factory=set)
+    labels: int = 0
+    trigger: tuple[str, str] = ("", "")
+
+    def baseline(self) -> Count:
+        """The error known so far: the held-out report's and the labels' that came before the newest."""
+        return self.report.plus(self.base)
+
+    def update(self, joined: Joined, policy: LabelPolicy) -> None:
+        """Take a uniform label's first revision."""
+        self.labels += 1
+        self.classes |= {joined.predicted, joined.truth}
+        if self.baseline().labels >= policy.baseline:
+            self._feed(joined, policy)
+        if self.alarmed():
+            return
+        self.recent.append(joined.pair if joined.wrong else None)
+        if self.baseline().labels < policy.baseline or (len(self.recent) > _GUARD and self._calm()):
+            self._believe(self.recent.pop(0))
+
+    def _calm(self) -> bool:
+        """Whether no detector is more than half way to its alarm, in the logarithm: what may be a change is not believed."""
+        watching = [*self.pairs.values(), *([self.error] if self.error else [])]
+        return all(d.statistic()[0] ** 2 < d.run_length for d in watching)
+
+    def _believe(self, outcome: Pair | None) -> None:
+        self.base = self.base.plus(Count(float(outcome is not None), 1.0))
+        if outcome is not None:
+            self.base_pairs[outcome] = self.base_pairs.get(outcome, 0) + 1
+        if self.error is not None:
+            self.error.rebase(self._error_rate())
+        for pair, detector in self.pairs.items():
+            detector.rebase(self.pair_rate(pair))
+
+    def _error_rate(self) -> float:
+        """The baseline plus its own uncertainty."""
+        count = self.baseline()
+        share = (count.wrong + 0.5) / (count.labels + 1.0)
+        return share + sqrt(share * (1.0 - share) / (count.labels + 1.0))
+
+    def pair_rate(self, pair: Pair) -> float:
+        """How often a pair is confused, plus the uncertainty of that."""
+        weight = self.base.labels + _PAIR_PRIOR
+        share = (self.base_pairs.get(pair, 0) + _PAIR_PRIOR * _PAIR_SHARE * max(self.baseline().error, 0.02)) / weight
+        return share + sqrt(share * (1.0 - share) / weight)
+
+    def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
+        rate = self._error_rate()
+        if self.error is None:
+            self.error = MixtureDetector(rate, policy.run_length, [min(rate + s, 0.95) for s in _ERROR_STEPS])
+            self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
+        wrong = np.array([float(joined.wrong)])
+        self.error.update(wrong)
+        if self.adwin is not None:
+            self.adwin.update(wrong)
+        if joined.wrong and joined.pair not in self.pairs:
+            self.pairs[joined.pair] = self._new_pair(joined.pair, policy)
+        for pair, detector in self.pairs.items():
+            detector.update(np.array([float(joined.wrong and joined.pair == pair)]))
+
+    def _new_pair(self, pair: Pair, policy: LabelPolicy) -> MixtureDetector:
+        """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion on."""
+        count = max(len(self.classes), 4)
+        detector = MixtureDetector(self.pair_rate(pair), policy.run_length * count * (count - 1) / 2, _PAIR_RATES)
+        detector.sums = detector.miss / (1.0 - detector.miss)
+        return detector
+
+    def alarmed_pairs(self) -> list[Pair]:
+        """Pairs confused more often than before, in order."""
+        return sorted(pair for pair, detector in self.pairs.items() if detector.alarmed()[0])
+
+    def worse(self) -> bool:
+        """Whether ADWIN found a change and it was for the worse."""
+        if self.adwin is None or not self.adwin.alarmed()[0] or not self.recent:
+            return False
+        return Count.of(o is not None for o in self.recent).error > self.baseline().error
+
+    def alarmed(self) -> bool:
+        """Whether the labelled error, or a pair of classes, got worse."""
+        return (self.error is not None and bool(self.error.alarmed()[0])) or bool(self.alarmed_pairs()) or self.worse()
+
+    def forgive(self) -> None:
+        """The alarm was answered: begin counting anew from the same baseline."""
+        self.pairs.clear()
+        self.recent.clear()
+        self.trigger = ("", "")
+        for detector in (self.error, self.adwin):
+            if detector is not None:
+                detector.reset()
+
+
+def change_point(entries: list[Joined], telling: Callable[[Joined], bool]) -> float:
+    """Capture time of the first `telling` label after the split that separates few of them from many best, 0 without one.
+
+    `entries` are ordered by capture time; the split maximises the Bernoulli likelihood on both sides.
+    """
+    flags = np.array([telling(e) for e in entries], dtype=np.float64)
+    n, total = len(flags), flags.sum()
+    if n < 4 or total == 0:
+        return 0.0
+    before = np.concatenate([[0.0], np.cumsum(flags)[:-1]])
+    size = np.arange(n, dtype=np.float64)
+    after, rest = total - before, n - size
+    gain = _likelihood(before, size) + _likelihood(after, rest)
+    gain[before / np.maximum(size, 1) > after / rest] = -np.inf
+    split = int(np.argmax(gain))
+    return next(e.captured_at for e, f in zip(entries[split:], flags[split:], strict=True) if f)
+
+
+def _likelihood(hits: np.ndarray, size: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    with np.errstate(all="ignore"):
+        share = hits / np.maximum(size, 1.0)
+        value = hits * np.log(share) + (size - hits) * np.log(1.0 - share)
+    return np.where((hits == 0) | (hits == size), 0.0, value)
+
+
+def affected_pairs(entries: Iterable[Joined], watch: LabelWatch) -> list[Pair]:
+    """Pairs of classes confused in `entries` far more often than before: at least 3 times and 4 deviations above."""
+    listed = list(entries)
+    counts: dict[Pair, int] = {}
+    for entry in listed:
+        if entry.wrong:
+            counts[entry.pair] = counts.get(entry.pair, 0) + 1
+    found = []
+    for pair, hits in sorted(counts.items()):
+        expected = watch.pair_rate(pair) * len(listed)
+        if hits >= 3 and hits - expected > 4.0 * sqrt(expected + 0.25):
+            found.append(pair)
+    return found

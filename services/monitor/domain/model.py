@@ -1,0 +1,146 @@
+"""One model in production: its champion's cameras and labels, its incident if there is one, and what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.case import Case
+from services.monitor.domain.detectors.protocol import Vector
+from services.monitor.domain.events import CHAMPION, UNIFORM, Deployed, Incident, Labelled, Refusal, Request, Seen, State, VersionKnown
+from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
+from services.monitor.domain.policy import Policy
+from services.monitor.domain.recency import Recent
+from services.monitor.domain.retraining import Ledger
+from services.monitor.domain.risk import Count
+
+_SWITCH = 30  # So many predictions in a row by another version, and it is the champion: replicas swap at different times.
+_HISTORY = 100
+_REPORTS = 20
+
+
+@dataclass(slots=True)
+class ModelWatch:
+    """All state about a model. Only the champion is judged; what other roles said is counted `apart`."""
+
+    model: str
+    version: str = ""
+    seen: int = 0
+    repeated: int = 0
+    apart: dict[str, int] = field(default_factory=dict)
+    successor: str = ""
+    successor_run: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    cameras: dict[str, CameraWatch] = field(default_factory=dict)
+    pooled: Vector | None = None
+    recent: Recent = field(default_factory=Recent)
+    book: LabelBook = field(default_factory=LabelBook)
+    labels: LabelWatch = field(default_factory=LabelWatch)
+    reports: dict[str, Count] = field(default_factory=dict)
+    deployments: dict[str, str] = field(default_factory=dict)
+    case: Case | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    incidents: list[Incident] = field(default_factory=list)
+    decisions: list[Request | Refusal] = field(default_factory=list)
+
+    def see(self, item: Seen, policy: Policy) -> bool:
+        """Take a prediction; True when the champion has changed with it: the caller closes what is open, then `adopt`s."""
+        if not self.recent.fresh(item.ce_id):
+            self.repeated += 1
+            return False
+        if item.role != CHAMPION:
+            self.apart[item.role] = self.apart.get(item.role, 0) + 1
+            return False
+        self.seen += 1
+        if item.version != self.version:
+            return self._other_version(item.version)
+        self.successor_run = 0
+        if item.camera_id:
+            self._watch(item, policy)
+        return False
+
+    def _other_version(self, version: str) -> bool:
+        self.successor_run = self.successor_run + 1 if version == self.successor else 1
+        self.successor = version
+        return not self.version or self.successor_run >= _SWITCH
+
+    def adopt(self, policy: Policy) -> None:
+        """The successor is the champion: everything about the inputs and the error is learnt anew for it."""
+        self.version, self.successor, self.successor_run = self.successor, "", 0
+        self.classes, self.cameras, self.pooled = {}, {}, None
+        self.labels = LabelWatch(self._report(policy))
+
+    def _report(self, policy: Policy) -> Count:
+        report = self.reports.get(self.version, Count())
+        weight = min(report.labels, float(policy.labels.report_weight))
+        return Count(report.error * weight, weight)
+
+    def _watch(self, item: Seen, policy: Policy) -> None:
+        camera = self.cameras.get(item.camera_id)
+        if camera is None:
+            camera = self.cameras[item.camera_id] = CameraWatch(item.camera_id)
+        number = self.classes.setdefault(item.class_name, len(self.classes))
+        was = camera.state
+        if camera.take(item.at, item.features, number, tuple(self.classes), policy, self.pooled):
+            if was < State.ALARM <= camera.state:
+                camera.trigger = (item.asset_id, item.traceparent)
+            if was is State.LEARNING and camera.reference is not None:
+                self._pool()
+
+    def _pool(self) -> None:
+        spreads = [s for c in self.cameras.values() if (s := c.spread()) is not None]
+        self.pooled = np.sqrt(np.mean(np.square(spreads), axis=0))
+
+    def label(self, item: Labelled, policy: Policy) -> Joined | None:
+        """Take a label; the one joined to it when it is news about the present champion."""
+        self.book.capacity = policy.labels.remembered
+        first = item.asset_id not in self.book.entries
+        joined = self.book.join(item, self.model)
+        if joined is None or joined.version != self.version:
+            return None
+        watched = first and joined.origin == UNIFORM and self.case is None
+        if watched:
+            self.labels.update(joined, policy.labels)
+            if self.labels.alarmed() and not self.labels.trigger[0]:
+                self.labels.trigger = (item.asset_id, item.traceparent)
+        return joined
+
+    def know(self, item: VersionKnown, policy: Policy) -> None:
+        """Registry judged a version: remember its error on held-out assets, and close the request it answers."""
+        if item.assets:
+            self.reports[item.version] = Count(item.error * item.assets, float(item.assets))
+            if len(self.reports) > _REPORTS:
+                del self.reports[next(iter(self.reports))]
+            if item.version == self.version:
+                self.labels.report = self._report(policy)
+        if item.request_id:
+            self.ledger.close(item.request_id, item.at, f"version {item.version} {item.verdict}")
+
+    def deploy(self, item: Deployed) -> None:
+        """A replica holds another version for the champion's role, or none any more."""
+        if CHAMPION in item.roles and item.state == "loaded":
+            self.deployments[item.replica] = item.version
+        elif item.state == "unloaded" and self.deployments.get(item.replica) == item.version:
+            del self.deployments[item.replica]
+
+    def state(self) -> State:
+        """The incident's while there is one, else the furthest camera's."""
+        if self.case is not None:
+            return self.case.state
+        return max((c.state for c in self.cameras.values()), default=State.LEARNING)
+
+    def camera_state(self, camera: CameraWatch) -> State:
+        """CONFIRMED when the incident that it is part of is."""
+        if self.case is not None and camera.camera_id in self.case.cameras:
+            return max(camera.state, self.case.state)
+        return camera.state
+
+    def remember(self, incident: Incident) -> None:
+        """Keep the newest word about an incident."""
+        self.incidents = [i for i in self.incidents if i.id != incident.id][1 - _HISTORY :] + [incident]
+
+    def note(self, decision: Request | Refusal) -> None:
+        """Keep a decision."""
+        self.decisions = [*self.decisions[1 - _HISTORY :], decision]

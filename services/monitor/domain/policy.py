@@ -1,0 +1,124 @@
+"""The policy file as typed values; what each field means stands beside it in `policy.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MergePolicy:
+    """How records of many partitions are put in order."""
+
+    lateness_seconds: float
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePolicy:
+    """How a camera's normal is learnt."""
+
+    frames: int
+    effective: int
+    frames_max: int
+    pooled: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPolicy:
+    """How input channels are watched."""
+
+    block: int
+    block_max: int
+    allowance: float
+    clip: float
+    class_share_min: float
+    run_length_warn: float
+    run_length_alarm: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPolicy:
+    """How the labelled error is watched."""
+
+    run_length: float
+    baseline: int
+    report_weight: int
+    adwin_delta: float
+    remembered: int
+
+
+@dataclass(frozen=True, slots=True)
+class HarmPolicy:
+    """When a drift hurts and when it does not."""
+
+    crossed_above: float
+    none_below: float
+    deviations: float
+    labels_min: int
+    clear_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePolicy:
+    """When the channels count as level again."""
+
+    level_frames: int
+    level_tolerance: float
+    level_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainPolicy:
+    """When a retraining is asked for."""
+
+    labels_wanted: int
+    expires_seconds: float
+    cooldown_seconds: float
+    budget_a_day: int
+    cost_of_error: float
+    cost_of_run: float
+    horizon_days: float
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All of it."""
+
+    merge: MergePolicy
+    reference: ReferencePolicy
+    channels: ChannelPolicy
+    labels: LabelPolicy
+    harm: HarmPolicy
+    shape: ShapePolicy
+    retrain: RetrainPolicy
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Policy:
+        """From the parsed file; a field that is missing or unknown is a ValueError that names it."""
+        known = {f.name for f in fields(cls)}
+        if extra := set(document) ^ known:
+            raise ValueError(f"policy: sections missing or unknown: {', '.join(sorted(extra))}")
+        return cls(
+            merge=_section(MergePolicy, document, "merge"),
+            reference=_section(ReferencePolicy, document, "reference"),
+            channels=_section(ChannelPolicy, document, "channels"),
+            labels=_section(LabelPolicy, document, "labels"),
+            harm=_section(HarmPolicy, document, "harm"),
+            shape=_section(ShapePolicy, document, "shape"),
+            retrain=_section(RetrainPolicy, document, "retrain"),
+        )
+
+
+def _section(kind: type[T], document: Mapping[str, Any], name: str) -> T:
+    values = document[name]
+    known = {f.name: f.type for f in fields(kind)}  # type: ignore[arg-type]
+    if extra := set(values) ^ set(known):
+        raise ValueError(f"policy: {name}: missing or unknown: {', '.join(sorted(extra))}")
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"policy: {name}.{key} must be a number of at least 0, not {value!r}")
+    return kind(**{key: int(v) if known[key] == "int" else float(v) for key, v in values.items()})

@@ -1,0 +1,116 @@
+"""What is normal for one camera under one model version, learnt from its first frames and refined while it stays quiet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.monitor.domain.channels import FEATURES, WIDTH
+from services.monitor.domain.detectors.protocol import Vector
+from services.monitor.domain.policy import ChannelPolicy, ReferencePolicy
+from services.monitor.domain.runlength import correlation_time
+
+# Spread below which a channel counts as constant: of full scale for shares and levels, else of the channel's own mean.
+_FLOOR = 0.004
+
+
+@dataclass(slots=True)
+class Reference:
+    """Means and spreads of a camera's channels; arrays have shape (features + classes,).
+
+    A frame is first mapped to `clip((x - centre) / scale)`; `mean` and `deviation` are of what comes out, so clipping
+    biases nothing. `kept` holds the numbers of the classes with a channel. `active` marks the channels that can be watched.
+    """
+
+    names: tuple[str, ...]
+    kept: NDArray[np.int64]
+    centre: Vector
+    scale: Vector
+    mean: Vector
+    deviation: Vector
+    active: NDArray[np.bool_]
+    rho: float
+    frames: int
+    clip: float
+
+    def standardise(self, rows: Vector, classes: NDArray[np.int64]) -> Vector:
+        """Frames of shape (n, features) and their class numbers as (n, channels); NaN where a feature is absent."""
+        shares = (classes[:, None] == self.kept[None, :]).astype(np.float64)
+        values = (np.concatenate([rows, shares], axis=1) - self.centre) / self.scale
+        clipped: Vector = np.clip(values, -self.clip, self.clip)
+        return clipped
+
+    def effective(self) -> float:
+        """How many independent frames the reference is worth."""
+        return self.frames / correlation_time(self.rho)
+
+    def grow(self, means: Vector, frames: int) -> None:
+        """Take in a block of `frames` quiet frames with these (standardised) means."""
+        total = self.frames + frames
+        known = ~np.isnan(means)
+        self.mean[known] += (means[known] - self.mean[known]) * frames / total
+        self.frames = total
+
+
+def learn(
+    rows: Vector, numbers: NDArray[np.int64], classes: tuple[str, ...], policy: ChannelPolicy, learning: ReferencePolicy, pooled: Vector | None
+) -> Reference | None:
+    """A reference from frames of shape (n, features), or None while they are too few for how alike they are.
+
+    `pooled` is the mean spread of the model's other cameras in the channels' own units, shape (features,), or None.
+    """
+    if len(rows) < learning.frames:
+        return None
+    kept, shares = _common(numbers, classes, policy.class_share_min)
+    with np.errstate(all="ignore"):
+        present = np.isfinite(rows).mean(axis=0) > 0.5
+        full = np.concatenate([np.where(present[None, :], rows, 0.0), shares], axis=1)
+        centre, spread = np.nanmean(full, axis=0), np.nanstd(full, axis=0)
+    spread[:WIDTH] = _pool(spread[:WIDTH], pooled, len(rows), learning.pooled)
+    floor = np.where([n.startswith("pixels.") for n in FEATURES] + [True] * len(kept), _FLOOR, _FLOOR * np.abs(centre) + 1e-6)
+    scale = np.maximum(spread, floor)
+    values = np.clip((full - centre) / scale, -policy.clip, policy.clip)
+    rho = _correlation(values)
+    reference = Reference(
+        names=(*FEATURES, *(f"class.{classes[i]}" for i in kept)),
+        kept=np.array(kept, dtype=np.int64),
+        centre=centre,
+        scale=scale,
+        mean=np.nanmean(values, axis=0),
+        deviation=np.maximum(np.nanstd(values, axis=0), 0.25),
+        active=np.concatenate([present, np.ones(len(kept), dtype=np.bool_)]),
+        rho=rho,
+        frames=len(rows),
+        clip=policy.clip,
+    )
+    enough = reference.effective() >= learning.effective or len(rows) >= learning.frames_max
+    return reference if enough else None
+
+
+def _common(numbers: NDArray[np.int64], classes: tuple[str, ...], least: float) -> tuple[list[int], Vector]:
+    """The numbers of the classes frequent enough for a channel, and their indicators, shape (n, classes)."""
+    indicator = (numbers[:, None] == np.arange(len(classes))[None, :]).astype(np.float64)
+    frequent = [i for i in range(len(classes)) if least <= indicator[:, i].mean() <= 1.0 - least]
+    return frequent, indicator[:, frequent]
+
+
+def _pool(own: Vector, others: Vector | None, frames: int, weight: int) -> Vector:
+    if others is None:
+        return own
+    known = np.isfinite(others) & (others > 0.0)
+    mixed = np.sqrt((frames * own**2 + weight * np.where(known, others, 0.0) ** 2) / (frames + weight))
+    return np.where(known, mixed, own)
+
+
+def _correlation(values: Vector) -> float:
+    """Lag-1 correlation of consecutive frames, the 75th percentile over channels, corrected for its small-sample bias."""
+    centred = np.nan_to_num(values - np.nanmean(values, axis=0))
+    power = (centred**2).sum(axis=0)
+    moving = power > 1e-9
+    if not moving.any():
+        return 0.0
+    lag = (centred[1:] * centred[:-1]).sum(axis=0)[moving] / power[moving]
+    rho = float(np.percentile(lag, 75))
+    return float(np.clip(rho + (1.0 + 3.0 * rho) / len(values), 0.0, 0.98))

@@ -1,0 +1,89 @@
+"""Whether a retraining is asked for: harm against cost, budget, cooldown, and never two open requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import NAMESPACE_URL, uuid5
+
+from services.monitor.domain.events import Incident, Refusal, Request
+from services.monitor.domain.policy import RetrainPolicy
+
+DAY = 86400.0
+_NAMESPACE = uuid5(NAMESPACE_URL, "irisloop/monitor")
+
+
+def derive(*parts: str) -> str:
+    """The same parts give the same id, also after a restart."""
+    return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was asked for one model, and what became of it."""
+
+    open: Request | None = None
+    asked_at: list[float] = field(default_factory=list)
+    closed_at: float = 0.0
+    closed_because: str = ""
+    attempts: dict[str, int] = field(default_factory=dict)
+
+    def close(self, request_id: str, at: float, because: str) -> bool:
+        """Close the open request, if it is this one."""
+        if self.open is None or self.open.id != request_id:
+            return False
+        self.open, self.closed_at, self.closed_because = None, at, because
+        return True
+
+    def expire(self, now: float) -> None:
+        """Close a request that nobody answered in time."""
+        if self.open is not None and now >= self.open.expires_at:
+            self.close(self.open.id, now, "expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """What is at stake: error above the baseline, and predictions a second that it touches."""
+
+    excess: float
+    predictions_a_second: float
+
+    def cost(self, policy: RetrainPolicy) -> float:
+        """Of leaving things as they are over the policy's horizon."""
+        return max(self.excess, 0.0) * self.predictions_a_second * policy.horizon_days * DAY * policy.cost_of_error
+
+
+def objection(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> tuple[str, str] | None:
+    """(code, sentence with the numbers) that speaks against asking now, or None."""
+    if ledger.open is not None:
+        return "open_request", f"open_request: request {ledger.open.id} is open until its run ends"
+    left = ledger.closed_at + policy.cooldown_seconds - now
+    if ledger.closed_at and left > 0:
+        return "cooldown", f"cooldown: the last request was closed ({ledger.closed_because}) less than {policy.cooldown_seconds:.0f} s ago"
+    today = sum(1 for at in ledger.asked_at if now - at < DAY)
+    if today >= policy.budget_a_day:
+        return "budget", f"budget: {today} of {policy.budget_a_day} requests of the last 24 h are used"
+    cost = stake.cost(policy)
+    if cost < policy.cost_of_run:
+        return "does_not_pay", f"does_not_pay: the harm costs {cost:.2f} in {policy.horizon_days:g} days, a run {policy.cost_of_run:.2f}"
+    return None
+
+
+def ask(ledger: Ledger, incident: Incident, stake: Stake, since: float, now: float, traceparent: str, policy: RetrainPolicy) -> Request:
+    """Open a request; its id follows from the incident and how often it has been asked for."""
+    attempt = ledger.attempts.get(incident.id, 0) + 1
+    reason = (
+        f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {stake.predictions_a_second:.1f} predictions a second, "
+        f"{stake.cost(policy):.2f} in {policy.horizon_days:g} days against {policy.cost_of_run:.2f} for a run"
+    )
+    request = Request(
+        now, traceparent, derive("request", incident.model, incident.id, str(attempt)), incident.model, incident.version, incident.id,
+        since, policy.labels_wanted, now + policy.expires_seconds, reason, incident.class_names,
+    )  # fmt: skip
+    ledger.open, ledger.attempts[incident.id] = request, attempt
+    ledger.asked_at = [*(at for at in ledger.asked_at if now - at < DAY), now]
+    return request
+
+
+def refuse(incident: Incident, code: str, sentence: str, now: float, traceparent: str) -> Refusal:
+    """Say no, once for each incident and code."""
+    return Refusal(now, traceparent, derive("refusal", incident.id, code), incident.model, incident.id, sentence)
