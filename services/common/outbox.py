@@ -11,10 +11,10 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
 import sqlalchemy as sa
@@ -35,6 +35,8 @@ from services.common.telemetry import current_traceparent, log, new_traceparent
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+T = TypeVar("T")
+
 BATCH: Final = 1_000
 HEADROOM_BYTES: Final = 4_096
 """What key and headers may take of a topic's largest record."""
@@ -42,6 +44,7 @@ LOOK_ALONE_S: Final = 0.5
 LOOK_SHARED_S: Final = 0.02
 BACKOFF_S: Final = (0.05, 5.0)
 MEASURE_S: Final = 2.0
+STOP_S: Final = 3.0
 PRUNE_S: Final = 600.0
 PRUNE_ROWS: Final = 10_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,6 +164,19 @@ def topic_named(name: str) -> Topic[Any] | None:
     return _topics.get(name)
 
 
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Let what is being published be acknowledged and deleted also when we are told to stop: no repeat at the start."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([task], timeout=STOP_S)
+        if not done:
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 class OutboxRelay:
     """Publishes what the outbox holds, in order, within a millisecond or so of the commit.
 
@@ -176,6 +192,7 @@ class OutboxRelay:
         self._look = LOOK_ALONE_S
         self._measured = 0.0
         self._pruned = 0.0
+        self._unknown: frozenset[str] = frozenset()
 
     async def run(self) -> None:
         """Publish until cancelled. What is left then goes out at the next start."""
@@ -196,25 +213,26 @@ class OutboxRelay:
             try:
                 woken = self._wake.is_set()
                 self._wake.clear()
-                count = await self._publish_batch()
+                count = await _to_its_end(self._publish_batch())
+                await self._housekeeping()
                 delay = BACKOFF_S[0]
             except Exception as error:  # whatever it is, the rows stay, and the next attempt may get through
-                OUTBOX_FAILURES.inc()
-                await self._measure(force=True)
-                await self._report(error, delay)
-                await asyncio.sleep(delay)
+                await self._failed(error, delay)
                 delay = min(delay * 2, BACKOFF_S[1])
                 continue
-            await self._housekeeping()
             if count < BATCH:
                 self._look = LOOK_SHARED_S if count and not woken else self._look
                 await self._rest()
 
-    async def _report(self, error: Exception, delay: float) -> None:
+    async def _failed(self, error: Exception, delay: float) -> None:
+        OUTBOX_FAILURES.inc()
+        with suppress(Transient):
+            await self._measure(force=True)
         if isinstance(error, Transient):
             log.warning("outbox_waits", reason=error.reason, error=str(error), retry_in_s=delay)
         else:
             log.error("outbox_failed", error=repr(error), retry_in_s=delay, exc_info=error)
+        await asyncio.sleep(delay)
 
     async def _rest(self) -> None:
         """Until this process commits events, or it is time to look for those of another replica."""
@@ -224,20 +242,24 @@ class OutboxRelay:
             self._look = min(self._look * 1.05, LOOK_ALONE_S)
 
     async def _publish_batch(self) -> int:
-        rows = await self._database.read(_oldest)
+        rows = self._known(await self._database.read(lambda connection: _oldest(connection, self._unknown)))
         if not rows:
             return 0
-        events = [event for event in map(_event, rows) if event is not None]
-        if len(events) < len(rows):
-            missing = sorted({row.topic for row in rows if topic_named(row.topic) is None})
-            raise InvalidMessage(f"The outbox holds events of topics unknown to this version: {', '.join(missing)}.")
-        await self._bus.publish(events)
+        await self._bus.publish([_event(row) for row in rows])
         now = time.time()
         OUTBOX_PUBLISHED.inc(len(rows))
         OUTBOX_DELAY.observe(max(0.0, now - rows[0].enqueued_at))
         ids = [row.id for row in rows]
         await self._database.transact(lambda connection: _forget(connection, ids))
         return len(rows)
+
+    def _known(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Without those of topics that this version does not know: they wait for one that does, and block nobody."""
+        unknown = {row.topic for row in rows if topic_named(row.topic) is None}
+        if unknown:
+            log.error("outbox_topics_unknown", topics=sorted(unknown))
+            self._unknown |= unknown
+        return [row for row in rows if row.topic not in unknown]
 
     async def _housekeeping(self) -> None:
         await self._measure()
@@ -259,8 +281,9 @@ class OutboxRelay:
         OUTBOX_AGE.set(max(0.0, time.time() - oldest) if rows else 0.0)
 
 
-def _oldest(connection: Connection) -> Sequence[Any]:
-    return connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH)).all()
+def _oldest(connection: Connection, unknown: Collection[str]) -> Sequence[Any]:
+    oldest = sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH)
+    return connection.execute(oldest.where(OUTBOX.c.topic.not_in(unknown)) if unknown else oldest).all()
 
 
 def _forget(connection: Connection, ids: Sequence[int]) -> None:
@@ -272,10 +295,8 @@ def _backlog(connection: Connection) -> tuple[int, float]:
     return int(row[0]), float(row[1] or 0.0)
 
 
-def _event(row: Any) -> Event[Any] | None:
-    topic = topic_named(row.topic)
-    if topic is None:
-        return None
+def _event(row: Any) -> Event[Any]:
+    topic = _topics[row.topic]
     return Event(
         topic=topic,
         key=row.key,
