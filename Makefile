@@ -43,7 +43,7 @@ $(BASE_READY):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@touch $@
 
-$(RUN_READY): requirements.lock pyproject.toml | $(BASE_READY)
+$(RUN_READY): requirements.lock pyproject.toml $(wildcard proto/gen/*/__init__.py) | $(BASE_READY)
 	@echo "Installing what the loop needs (requirements.lock; the first time it fetches 3 GB, torch most of it)."
 	@$(UV_INSTALL) --require-hashes -r requirements.lock
 	@$(UV_INSTALL) --no-deps -e .

@@ -41,7 +41,9 @@ def generate_stubs(target: Path) -> None:
 def protoc(root: Path, target: Path, files: list[str]) -> None:
     """One protoc call; `mypy-protobuf` adds the types."""
     outputs = ("python", "grpc_python", "mypy", "mypy_grpc")
-    plugins = [f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}" for name in outputs[2:]]
+    plugins = [
+        f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}" for name in outputs[2:]
+    ]
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", *plugins]
     subprocess.run([*command, *(f"--{name}_out={target}" for name in outputs), *files], check=True)
 
@@ -84,7 +86,10 @@ def topics_module(document: dict[str, Any]) -> str:
     """The module's source."""
     topics = document["topics"]
     owners = sorted({entry["message"].split(".")[1] for entry in topics.values()})
-    lines = ['"""Every topic as a typed constant. Generated from proto/topics.yaml by `make proto`; never edited."""', ""]
+    lines = [
+        '"""Every topic as a typed constant. Generated from proto/topics.yaml by `make proto`; never edited."""',
+        "",
+    ]
     lines += ["from __future__ import annotations", "", "from typing import Any, Final", ""]
     lines += [f"from irisloop.{owner}.v1 import {owner}_pb2" for owner in owners]
     lines += ["", "from services.common.bus.api import Consumer, Topic", ""]
