@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import exifread
 
+from services.ingest.domain.images import EXIF_SEGMENT
+
 _TIME: Final = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
 _TEXT_CHARACTERS: Final = 128
 _ISO_LIMIT: Final = 2**32
@@ -37,7 +39,7 @@ class Exif:
 def read_exif(image: bytes) -> Exif | None:
     """What the file says; None when it says nothing that can be read. A broken Exif does not make a frame bad."""
     try:
-        tags = exifread.process_file(io.BytesIO(image), details=False)
+        tags = exifread.process_file(io.BytesIO(_readable(image)), details=False)
     except Exception:  # exifread raises whatever hostile bytes lead it to
         return None
     exif = Exif(
@@ -51,6 +53,19 @@ def read_exif(image: bytes) -> Exif | None:
         longitude=_degrees(tags, "GPS GPSLongitude", negative="W", bound=180.0),
     )
     return exif if exif != Exif() else None
+
+
+def _readable(image: bytes) -> bytes:
+    """The Exif chunk of a WebP by itself: exifread 3.5 expects a prefix there that RFC 9649 does not know."""
+    if image[8:12] != b"WEBP":
+        return image
+    position = 12
+    while position + 8 <= len(image):
+        kind, size = image[position : position + 4], int.from_bytes(image[position + 4 : position + 8], "little")
+        if kind == b"EXIF":
+            return image[position + 8 : position + 8 + size].removeprefix(EXIF_SEGMENT)
+        position += 8 + size + size % 2
+    return b""
 
 
 def _values(tags: Mapping[str, Any], name: str) -> Sequence[Any]:
