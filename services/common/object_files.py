@@ -64,7 +64,6 @@ class LocalFiles:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="objects-reader")
         self._share = 16 if self._sync else 500
         self._beside = count()
-        self._folders: set[str] = set()
 
     async def write(self, items: Sequence[tuple[str, bytes]], *, once: bool) -> None:
         """Beside its place, then renamed into it."""
@@ -123,11 +122,9 @@ class LocalFiles:
 
     def _write_one(self, place: str, data: bytes) -> str:
         folder = place.rpartition("/")[0]
-        if folder not in self._folders:
-            self._make_folder(folder)
         beside = f"{folder}/.{os.getpid()}-{next(self._beside)}"
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            descriptor = self._create(folder, beside)
             try:
                 _write_all(descriptor, data)
                 if self._sync:
@@ -136,10 +133,17 @@ class LocalFiles:
                 os.close(descriptor)
             os.rename(beside, place)  # noqa: PTH104 - a third of the time is Path's otherwise
         except BaseException:
-            self._folders.discard(folder)
             Path(beside).unlink(missing_ok=True)
             raise
         return folder
+
+    def _create(self, folder: str, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            self._make_folder(folder)
+            return os.open(path, flags, 0o644)
 
     def _make_folder(self, folder: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -148,7 +152,6 @@ class LocalFiles:
                 _sync_folder(str(parent))
                 if str(parent) == self._root:
                     break
-        self._folders.add(folder)
 
 
 def _size(path: str) -> int:
