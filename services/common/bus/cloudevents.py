@@ -1,0 +1,96 @@
+"""CloudEvents 1.0 in Kafka's binary mode, and where a key's records go.
+
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from aiokafka.partitioner.default import murmur2
+from google.protobuf.message import DecodeError, Message
+
+from services.common.bus.api import PROTOBUF, Delivery, Event, Record, Topic
+from services.common.errors import InvalidMessage
+from services.common.telemetry import current_traceparent
+
+M = TypeVar("M", bound=Message)
+
+Headers = list[tuple[str, bytes]]
+
+NAMESPACE: Final = uuid.UUID("6f0cbd4e-6ef5-5a52-9f5c-0c0b3c1d7a10")
+REPLAY_FOR: Final = "irisloop-replay-for"
+CAMERA_PREFIX: Final = "camera/"
+
+
+def derive_id(*parts: str) -> str:
+    """uuid5 of the parts: the same cause gives the same id, whoever derives it."""
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join(parts)))
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """murmur2 of the key without a leading `camera/`, as Kafka's Java client hashes."""
+    return int(murmur2(key.removeprefix(CAMERA_PREFIX).encode()) & 0x7FFFFFFF) % partitions
+
+
+def headers_of(event: Event[Message], source: str) -> Headers:
+    """The event's headers; its trace is its own, else that of the work in hand."""
+    return [
+        ("content-type", PROTOBUF.encode()),
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.ce_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", event.topic.message.DESCRIPTOR.full_name.encode()),
+        ("ce_time", event.ce_time.astimezone(UTC).isoformat().encode()),
+        ("traceparent", (event.traceparent or current_traceparent()).encode()),
+    ]
+
+
+def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
+    """The delivery that a record holds. Raises `InvalidMessage` naming the header or field at fault."""
+    headers = dict(reversed(record.headers))
+    content_type = headers.get("content-type", PROTOBUF.encode())
+    if content_type != PROTOBUF.encode():
+        raise InvalidMessage(f"content-type is {content_type[:80]!r}, expected {PROTOBUF}", field="content-type")
+    expected = topic.message.DESCRIPTOR.full_name
+    kind = headers.get("ce_type", expected.encode())
+    if kind != expected.encode():
+        raise InvalidMessage(f"ce_type is {kind[:80]!r}, expected {expected}", field="ce_type")
+    ce_id = _text(headers.get("ce_id"), "ce_id")
+    return Delivery(
+        record=record,
+        key=_text(record.key or b"", "key"),
+        value=parse(record.value, topic),
+        ce_id=ce_id or derive_id(record.topic, str(record.partition), str(record.offset)),
+        ce_time=_time(headers.get("ce_time"), record.timestamp),
+        ce_source=_text(headers.get("ce_source"), "ce_source"),
+        traceparent=_text(headers.get("traceparent"), "traceparent"),
+    )
+
+
+def parse(value: bytes, topic: Topic[M]) -> M:
+    """The value as the topic's message. Raises `InvalidMessage`."""
+    try:
+        return topic.message.FromString(value)
+    except DecodeError as error:
+        name = topic.message.DESCRIPTOR.full_name
+        raise InvalidMessage(f"the value is no {name}: {error}", field="value", reason="NOT_PROTOBUF") from error
+
+
+def _text(value: bytes | None, name: str) -> str:
+    try:
+        return value.decode() if value else ""
+    except UnicodeDecodeError:
+        raise InvalidMessage(f"{name} is not UTF-8: {value[:80]!r}" if value else name, field=name) from None
+
+
+def _time(value: bytes | None, otherwise: datetime) -> datetime:
+    if not value:
+        return otherwise
+    try:
+        at = datetime.fromisoformat(_text(value, "ce_time"))
+    except ValueError:
+        raise InvalidMessage(f"ce_time is {value[:80]!r}, expected RFC 3339", field="ce_time") from None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -1,0 +1,128 @@
+"""Dead letters: what a handler could not take, kept with its original bytes, to be looked at and replayed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from irisloop.topics import TOPICS
+
+from services.common.bus.api import Record, Topic
+from services.common.bus.cloudevents import REPLAY_FOR, Headers, derive_id
+from services.common.errors import IrisloopError, NotFound
+
+if TYPE_CHECKING:
+    from services.common.bus.kafka import KafkaBus
+
+ROOM_BYTES: Final = 1 << 20
+"""A dead letter may be so much larger than its origin: the headers it gains."""
+PREFIX: Final = "irisloop-"
+LONGEST_ERROR: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter; `id` derives from its origin and handler, so that a repeat is known."""
+
+    id: str
+    topic: str
+    service: str
+    handler: str
+    reason: str
+    error: str
+    partition: int
+    offset: int
+    record: Record
+
+
+def dead_letter_topics(topics: Iterable[Topic[Any]] = TOPICS) -> list[tuple[str, Topic[Any]]]:
+    """(name of the dead-letter topic, its origin) for every consumer that can fail for good."""
+    found = {
+        f"{topic.name}.{consumer.service}.dlq": topic
+        for topic in topics
+        for consumer in topic.consumers
+        if consumer.mode != "every-instance"
+    }
+    return sorted(found.items(), key=lambda item: item[0])
+
+
+def letter_headers(record: Record, service: str, handler: str, error: Exception) -> Headers:
+    """The origin's headers and what became of it."""
+    reason = error.reason if isinstance(error, IrisloopError) else type(error).__name__
+    words = str(error) or repr(error)
+    kept = [(name, value) for name, value in record.headers if name != REPLAY_FOR and not name.startswith(PREFIX)]
+    said = {
+        "letter-id": derive_id("dead-letter", service, handler, record.topic, str(record.partition), str(record.offset)),
+        "reason": reason,
+        "error": words[:LONGEST_ERROR],
+        "handler": f"{service}.{handler}",
+        "origin-topic": record.topic,
+        "origin-partition": str(record.partition),
+        "origin-offset": str(record.offset),
+        "origin-time": record.timestamp.isoformat(),
+    }
+    return kept + [(PREFIX + name, value.encode()) for name, value in said.items()]
+
+
+def read_letter(record: Record) -> Letter:
+    """A record of a dead-letter topic."""
+
+    def text(name: str) -> str:
+        return (record.header(PREFIX + name) or b"").decode(errors="replace")
+
+    service, _, handler = text("handler").partition(".")
+    return Letter(
+        id=text("letter-id"),
+        topic=text("origin-topic"),
+        service=service,
+        handler=handler,
+        reason=text("reason"),
+        error=text("error"),
+        partition=int(text("origin-partition") or -1),
+        offset=int(text("origin-offset") or -1),
+        record=record,
+    )
+
+
+async def letters(bus: KafkaBus, topic: str = "", service: str = "") -> list[Letter]:
+    """Every letter that was not replayed yet, oldest first within its topic; a repeat after a kill shows once."""
+    found: dict[str, Letter] = {}
+    done: set[str] = set()
+    for name, origin in dead_letter_topics():
+        if (topic and origin.name != topic) or (service and not name.endswith(f".{service}.dlq")):
+            continue
+        for record in await bus.read_named(name):
+            if record.header(PREFIX + "replayed") is not None:
+                done.add((record.header(PREFIX + "letter-id") or b"").decode())
+            else:
+                letter = read_letter(record)
+                found.setdefault(letter.id, letter)
+    return [letter for letter in found.values() if letter.id not in done]
+
+
+def counts(found: Sequence[Letter]) -> Counter[tuple[str, str, str]]:
+    """(topic, service.handler, reason) -> how many."""
+    return Counter((letter.topic, f"{letter.service}.{letter.handler}", letter.reason) for letter in found)
+
+
+async def find_letter(bus: KafkaBus, letter_id: str) -> Letter:
+    """By id or a beginning of it. Raises `NotFound`."""
+    match = [letter for letter in await letters(bus) if letter.id.startswith(letter_id)]
+    if not match:
+        raise NotFound(f"no dead letter {letter_id}: `irisloop dlq list` shows those there are", field="letter_id")
+    return match[0]
+
+
+async def replay(bus: KafkaBus, found: Sequence[Letter]) -> int:
+    """Give letters back to the handler that failed, once each: the record and its mark leave in one transaction."""
+    for letter in found:
+        headers = [(name, value) for name, value in letter.record.headers if not name.startswith(PREFIX)]
+        if not any(name == "ce_id" for name, _ in headers):
+            headers.append(("ce_id", letter.id.encode()))
+        headers.append((REPLAY_FOR, f"{letter.service}.{letter.handler}".encode()))
+        mark = [(PREFIX + "letter-id", letter.id.encode()), (PREFIX + "replayed", b"1")]
+        again = (letter.topic, letter.record.key, letter.record.value, headers)
+        await bus.publish_raw([again, (letter.record.topic, letter.record.key, b"", mark)])
+    return len(found)
