@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from aiokafka.partitioner.default import murmur2
+from aiokafka.partitioner import murmur2
 from google.protobuf.message import DecodeError, Message
 
 from services.common.bus.api import PROTOBUF, Delivery, Event, Record, Topic
