@@ -28,6 +28,8 @@ STATUS: Final[tuple[tuple[type[IrisloopError], int], ...]] = (
     (IrisloopError, 500),
 )
 """The most particular first."""
+REASONS: Final = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "TOO_LARGE"}
+"""Words for what the framework refuses."""
 
 
 async def http_principal(x_irisloop_principal: Annotated[str, Header(max_length=128)] = LOCAL_OWNER) -> str:
@@ -105,12 +107,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def framework(_: Request, error: HTTPException) -> JSONResponse:
-        reason = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "INVALID")
-        return JSONResponse(_body(reason, str(error.detail)), error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(_body("INTERNAL", "The service failed; its log says why."), 500)
+        reason = REASONS.get(error.status_code, "INVALID")
+        body = _body(reason, str(error.detail), "body" if error.status_code == 413 else "")
+        return JSONResponse(body, error.status_code, error.headers)
 
 
 def _validation_body(error: RequestValidationError) -> dict[str, Any]:
@@ -134,62 +133,44 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        status, started = [500], time.perf_counter()
+        status, started = 0, time.perf_counter()
 
         async def note(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
-                status[0] = message["status"]
+                status = message["status"]
             await send(message)
 
-        with bind_trace(headers.get(b"traceparent", b"").decode("latin-1")):
+        with bind_trace(headers.get(b"traceparent", b"").decode("latin-1")) as traceparent:
             try:
-                await self._pass(scope, receive, note, headers)
+                with span("http request", method=scope["method"], path=scope["path"]):
+                    await self._pass(scope, receive, note, headers)
+            except Exception as error:
+                log.exception("http_failed", path=scope["path"], error=repr(error))
+                if not status:
+                    text = f"The service failed; its log says why under trace {trace_id(traceparent)}."
+                    await JSONResponse(_body("INTERNAL", text), 500)(scope, receive, note)
             finally:
                 template = getattr(scope.get("route"), "path", "other")
-                HTTP_SECONDS.labels(template, f"{status[0] // 100}xx").observe(time.perf_counter() - started)
+                HTTP_SECONDS.labels(template, f"{status // 100 or 5}xx").observe(time.perf_counter() - started)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max:
-            await self._too_large()(scope, receive, send)
+            body = _body("TOO_LARGE", self._too_large(), "body")
+            await JSONResponse(body, 413, {"connection": "close"})(scope, receive, send)
             return
         taken = 0
-        started = False
 
         async def bounded() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._max:
-                raise BodyTooLargeError
+                raise HTTPException(413, self._too_large())
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
+        await self._app(scope, bounded, send)
 
-        try:
-            with span(f"{scope['method']} {scope['path']}"):
-                await self._app(scope, bounded, noted)
-        except BodyTooLargeError:
-            if not started:
-                await self._too_large()(scope, receive, send)
-        except Exception as error:
-            log.exception("http_failed", path=scope["path"], error=repr(error))
-            if not started:
-                body = _body("INTERNAL", f"The service failed; its log says why under trace {_trace()}.")
-                await JSONResponse(body, 500)(scope, receive, send)
-
-    def _too_large(self) -> JSONResponse:
-        return JSONResponse(_body("TOO_LARGE", f"A request may carry {self._max:,} bytes at most.", "body"), 413)
-
-
-class BodyTooLargeError(Exception):
-    """A body without a declared length went past the limit."""
-
-
-def _trace() -> str:
-    from services.common.telemetry import current_traceparent
-
-    return trace_id(current_traceparent())
+    def _too_large(self) -> str:
+        return f"A request may carry {self._max:,} bytes at most."
