@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from irisloop.ingest.v1 import ingest_pb2_grpc
@@ -23,11 +22,10 @@ from services.ingest.inbound.http import add_routes
 from services.ingest.inbound.kafka import subscription
 from services.ingest.outbound.inspector import PoolInspector
 from services.ingest.outbound.ledger import SqlLedger
-from services.ingest.outbound.tables import METADATA
+from services.ingest.outbound.tables import METADATA, MIGRATIONS
 from services.ingest.settings import IngestSettings
 
 SERVICE: Final = "ingest"
-MIGRATIONS: Final = Path(__file__).parent / "outbound" / "migrations"
 
 
 def build(settings: IngestSettings | None = None, bus: Bus | None = None) -> Application:

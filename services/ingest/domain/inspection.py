@@ -44,7 +44,7 @@ class Reason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a frame may be: `largest` in bytes, `most_pixels` declared, `smallest_side` in pixels, `ahead` of arrival."""
+    """What a frame may be: `largest` in bytes, `most_pixels` declared, `smallest_side` in pixels, `ahead` of now."""
 
     largest: int = 8 * 1024 * 1024
     most_pixels: int = 50_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from services.common.outbox import outbox_tables
 
 METADATA: Final = sa.MetaData()
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _SEQUENCE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 CAMERAS: Final = sa.Table(
