@@ -82,7 +82,7 @@ def channel(name: str, entry: Tree, counts: Tree) -> Tree:
         "topicConfiguration": configuration(entry),
         "bindingVersion": "0.5.0",
     }
-    says = f"Keyed by `{entry['key']}`."
+    says = f"Keyed by `{entry['key']}`; a message is at most {entry.get('max_message_mib', 1)} MiB."
     if by_camera:
         says += f" {counts['laptop']} partitions on a laptop, {counts['cluster']} on a cluster; it cannot grow later."
     return {
@@ -102,7 +102,7 @@ def configuration(entry: Tree) -> Tree:
         retention = {"cleanup.policy": ["delete"], "retention.ms": keeps["hours"] * HOUR_MS}
         if "mib" in keeps:
             retention["retention.bytes"] = keeps["mib"] * MIB
-    return {**retention, "max.message.bytes": entry.get("max_message_mib", 1) * MIB}
+    return retention
 
 
 def dead_letters(name: str, entry: Tree) -> Tree:
@@ -187,12 +187,26 @@ def plain_image() -> Tree:
 
 
 def dead_letter() -> Tree:
-    """What every dead-letter topic holds; the headers are those of `services.common.bus.deadletter`."""
+    """What every dead-letter topic holds; a test compares the headers with what the kit writes."""
+    says = {
+        "letter-id": "UUID of the letter, the same when the same record fails again; `irisloop dlq show` takes it.",
+        "reason": "Why, as a word that programs may rely on.",
+        "error": "Why, as a sentence.",
+        "handler": "<service>.<handler> that gave up; a replay reaches it alone.",
+        "origin-topic": "Where the record came from.",
+        "origin-partition": "",
+        "origin-offset": "",
+        "origin-time": "The record's timestamp, RFC 3339.",
+    }
+    names = {
+        f"irisloop-{name}": {"type": "string", **({"description": said} if said else {})} for name, said in says.items()
+    }
     return {
         "name": "dead-letter",
         "title": "A dead letter",
         "summary": "The record as it came, key, value and headers, with headers added that say why it is here.",
         "contentType": "application/octet-stream",
+        "headers": {"type": "object", "required": list(names), "properties": names},
         "payload": {"type": "string", "format": "binary", "description": "The original bytes."},
     }
 
@@ -207,7 +221,7 @@ def cloud_events() -> Tree:
             "properties": {
                 "ce_specversion": {**text, "const": "1.0"},
                 "ce_id": {**text, "description": "The same fact said again bears the same id."},
-                "ce_source": {**text, "description": "The service that says it."},
+                "ce_source": {**text, "description": "The service that says it: /irisloop/<service>."},
                 "ce_type": {**text, "description": "The protobuf message's full name."},
                 "ce_time": {**text, "format": "date-time", "description": "The time of the fact's cause."},
                 "content-type": {**text, "const": "application/protobuf"},
