@@ -34,7 +34,9 @@ class Topic(Generic[M]):
     """One line of `proto/topics.yaml`; the constants stand in `irisloop.topics`.
 
     `retention_ms` and `retention_bytes` are -1 for unlimited (bytes count per partition); `max_message_bytes` is the
-    largest record the topic takes; `key` is the path of the message's field that is the record's key; `log_append_time` has the broker stamp arrival, whatever the producer says.
+    largest record the topic takes; `key` is the path of the message's field that is the record's key; `partitions` is 0
+    where the deployment decides (topics keyed by camera); `log_append_time` has the broker stamp arrival, whatever the
+    producer says.
     """
 
     name: str

@@ -54,7 +54,9 @@ def letter_headers(record: Record, service: str, handler: str, error: Exception)
     words = str(error) or repr(error)
     kept = [(name, value) for name, value in record.headers if name != REPLAY_FOR and not name.startswith(PREFIX)]
     said = {
-        "letter-id": derive_id("dead-letter", service, handler, record.topic, str(record.partition), str(record.offset)),
+        "letter-id": derive_id(
+            "dead-letter", service, handler, record.topic, str(record.partition), str(record.offset)
+        ),
         "reason": reason,
         "error": words[:LONGEST_ERROR],
         "handler": f"{service}.{handler}",

@@ -147,7 +147,9 @@ class MemoryBus:
 
     async def _round(self) -> bool:
         """One batch of each partition of each listener; whether there was any."""
-        found = [await self._subscribed(worker, sub) for worker, sub in zip(self._workers, self._subscriptions, strict=True)]
+        found = [
+            await self._subscribed(worker, sub) for worker, sub in zip(self._workers, self._subscriptions, strict=True)
+        ]
         found += [await self._follow(place, follow) for place, follow in enumerate(self._follows)]
         found += [await self._step(place, stream) for place, stream in enumerate(self._streams)]
         return any(found)
