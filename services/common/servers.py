@@ -73,10 +73,15 @@ class Servers:
     async def start(self) -> dict[str, int]:
         """Listen; returns the ports by name. Raises `CannotStart` when a port is taken."""
         listening = listen(self._service, "HTTP", self._settings.host, self._settings.http_port)
-        ports = {"http_port": listening.getsockname()[1], "grpc_port": self._add_grpc_port()}
-        if self._settings.metrics_port is not None:
-            ports["metrics_port"] = self._serve_metrics(self._settings.metrics_port)
-        await self._grpc.server.start()
+        try:
+            ports = {"http_port": listening.getsockname()[1], "grpc_port": self._add_grpc_port()}
+            if self._settings.metrics_port is not None:
+                ports["metrics_port"] = self._serve_metrics(self._settings.metrics_port)
+            await self._grpc.server.start()
+        except BaseException:
+            listening.close()
+            await self._grpc.server.stop(None)
+            raise
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]), name="http")
         while not self._http.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has only a flag
             await asyncio.sleep(0.005)
