@@ -74,6 +74,33 @@ INGEST_BATCH: Final = Histogram(
 
 # ---- labeling ------------------------------------------------------------------------------------------------------
 
+LABELING_ANNOTATIONS: Final = Counter(
+    "irisloop_labeling_annotations_total",
+    "Labels taken; source: import, task, direct; result: created, unchanged.",
+    ["source", "result"],
+)
+LABELING_ANSWERS: Final = Counter(
+    "irisloop_labeling_answers_total", "Answers to tasks; result: confirmed, corrected, skipped.", ["result"]
+)
+LABELING_DRAWN: Final = Counter(
+    "irisloop_labeling_tasks_drawn_total", "Tasks drawn; origin: uniform, uncertainty, drift, request.", ["origin"]
+)
+LABELING_CLOSED: Final = Counter(
+    "irisloop_labeling_tasks_closed_total",
+    "Tasks closed unanswered; reason: crowded_out, incident_over, served, cancelled.",
+    ["reason"],
+)
+LABELING_TASKS: Final = Gauge(
+    "irisloop_labeling_tasks_count", "Tasks; state: open, leased, done, skipped, closed.", ["state"]
+)
+LABELING_REQUESTS: Final = Gauge("irisloop_labeling_requests_count", "Dataset versions that wait for labels.")
+LABELING_SUPERSEDED: Final = Counter(
+    "irisloop_labeling_superseded_total", "Labels laid aside because their class has another meaning now."
+)
+LABELING_CUT_SECONDS: Final = Histogram(
+    "irisloop_labeling_cut_seconds", "Time to cut a dataset version.", buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+)
+
 # ---- trainer -------------------------------------------------------------------------------------------------------
 
 # ---- registry ------------------------------------------------------------------------------------------------------
@@ -81,3 +108,25 @@ INGEST_BATCH: Final = Histogram(
 # ---- serving -------------------------------------------------------------------------------------------------------
 
 # ---- monitor -------------------------------------------------------------------------------------------------------
+
+MONITOR_INPUTS: Final = Counter("irisloop_monitor_inputs_total", "Records that the judge has taken.")
+MONITOR_LATE: Final = Counter("irisloop_monitor_late_total", "Records that came after their turn and were judged at once.")
+MONITOR_FINDINGS: Final = Counter(
+    "irisloop_monitor_findings_total", "What the judge said; kind: DriftFound, Alert, Request, Refusal.", ["kind"]
+)
+MONITOR_STEP_SECONDS: Final = Histogram(
+    "irisloop_monitor_step_seconds", "Time to judge a batch.", buckets=LATENCY_BUCKETS
+)
+MONITOR_SNAPSHOT_BYTES: Final = Gauge("irisloop_monitor_snapshot_bytes", "Size of the pieces of state last written.")
+MONITOR_ROWS: Final = Counter(
+    "irisloop_monitor_rows_total",
+    "Rows written to ClickHouse; table: predictions, annotations, drifts, rejections, decisions.",
+    ["table"],
+)
+MONITOR_ROWS_TRIMMED: Final = Counter(
+    "irisloop_monitor_rows_trimmed_total", "Rows read again and left out, being in ClickHouse already; table: as above.", ["table"]
+)
+MONITOR_INSERT_SECONDS: Final = Histogram(
+    "irisloop_monitor_insert_seconds", "Time of an insert into ClickHouse.", buckets=LATENCY_BUCKETS
+)
+

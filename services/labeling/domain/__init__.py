@@ -1,0 +1,1 @@
+"""Pure rules of labeling: no clock, network, environment or logger."""

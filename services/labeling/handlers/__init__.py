@@ -1,0 +1,1 @@
+"""What labeling does: one use case a file, the same for every transport."""

@@ -1,0 +1,194 @@
+"""`irisloop.labeling.v1.LabelingService`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.labeling.v1 import labeling_pb2 as pb
+from irisloop.labeling.v1 import labeling_pb2_grpc
+
+from services.common.errors import InvalidMessage
+from services.common.grpc import principal
+from services.labeling import codec
+from services.labeling.domain.model import Asset, Label, Micros, State, Task
+from services.labeling.domain.ports import AnnotationFilter
+from services.labeling.domain.queue import RANKS
+from services.labeling.handlers.datasets import DatasetHandlers
+from services.labeling.handlers.labels import LabelHandlers
+from services.labeling.handlers.tasks import Answer, TaskHandlers
+from services.labeling.handlers.versions import VersionHandlers
+
+Context = grpc.aio.ServicerContext[Any, Any]
+MOST_LISTED = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What the transports call."""
+
+    labels: LabelHandlers
+    tasks: TaskHandlers
+    datasets: DatasetHandlers
+    versions: VersionHandlers
+
+
+class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
+    """Decodes, calls a handler, encodes; errors are mapped by the kit's interceptor."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        """One set of handlers for all transports."""
+        self._handlers = handlers
+
+    async def ImportAnnotations(
+        self, request: pb.ImportAnnotationsRequest, context: Context
+    ) -> pb.ImportAnnotationsResponse:
+        """Bulk import."""
+        labels = [_imported(message, place) for place, message in enumerate(request.annotations)]
+        created, unchanged = await self._handlers.labels.import_labels(
+            request.dataset, tuple(request.class_names), tuple(request.cameras), labels, principal(context)
+        )
+        return pb.ImportAnnotationsResponse(created=created, unchanged=unchanged)
+
+    async def ConfirmAnnotation(
+        self, request: pb.ConfirmAnnotationRequest, context: Context
+    ) -> pb.ConfirmAnnotationResponse:
+        """A label without a task."""
+        annotation = await self._handlers.labels.confirm(
+            request.asset_id, codec.labels(request.labels), _optional(request, "valid_from"), principal(context)
+        )
+        return pb.ConfirmAnnotationResponse(annotation=codec.annotation_message(annotation))
+
+    async def ListAnnotations(self, request: pb.ListAnnotationsRequest, context: Context) -> pb.ListAnnotationsResponse:
+        """A page."""
+        limit = page_size(request.limit)
+        chosen = AnnotationFilter(
+            request.asset_id,
+            request.camera_id,
+            _optional(request, "since"),
+            request.revisions,
+            page_start(request.cursor),
+            limit,
+        )
+        rows = await self._handlers.labels.page(chosen)
+        return pb.ListAnnotationsResponse(
+            annotations=[codec.annotation_message(annotation) for _, annotation in rows],
+            next_cursor=str(rows[-1][0]) if len(rows) == limit else "",
+        )
+
+    async def LeaseTasks(self, request: pb.LeaseTasksRequest, context: Context) -> pb.LeaseTasksResponse:
+        """The tasks to answer next."""
+        tasks = await self._handlers.tasks.lease(
+            request.limit, request.lease_seconds, request.dataset, principal(context)
+        )
+        return pb.LeaseTasksResponse(tasks=map(task_message, tasks))
+
+    async def AnswerTasks(self, request: pb.AnswerTasksRequest, context: Context) -> pb.AnswerTasksResponse:
+        """Answers, or skips."""
+        answers = [
+            Answer(answer.task_id, codec.labels(answer.labels, f"answers[{place}].labels"))
+            for place, answer in enumerate(request.answers)
+        ]
+        annotations = await self._handlers.tasks.answer(answers, principal(context))
+        return pb.AnswerTasksResponse(annotations=map(codec.annotation_message, annotations))
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
+        """A page, and the counts of all."""
+        limit = page_size(request.limit)
+        state = State(request.state) if request.state else None
+        tasks, counts = await self._handlers.tasks.page(state, page_start(request.cursor), limit)
+        return pb.ListTasksResponse(
+            tasks=map(task_message, tasks),
+            next_cursor=str(tasks[-1].sequence) if len(tasks) == limit else "",
+            counts={key.name.lower(): count for key, count in counts.items()},
+        )
+
+    async def PutDataset(self, request: pb.PutDatasetRequest, context: Context) -> pb.PutDatasetResponse:
+        """Create or change."""
+        dataset = await self._handlers.datasets.put(request.name, tuple(request.class_names), tuple(request.cameras))
+        return pb.PutDatasetResponse(dataset=codec.dataset_message(dataset))
+
+    async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> pb.ListDatasetsResponse:
+        """All of them."""
+        return pb.ListDatasetsResponse(datasets=map(codec.dataset_message, await self._handlers.datasets.all()))
+
+    async def RequestDatasetVersion(
+        self, request: pb.RequestDatasetVersionRequest, context: Context
+    ) -> pb.RequestDatasetVersionResponse:
+        """At once, or when the labels are there."""
+        progress = await self._handlers.versions.request(
+            request.request_id,
+            request.dataset,
+            _optional(request, "labels_since"),
+            request.labels_wanted,
+            request.model,
+            principal(context),
+        )
+        return pb.RequestDatasetVersionResponse(
+            version=codec.version_message(progress.version) if progress.version is not None else None,
+            labels_present=progress.labels_present,
+            labels_wanted=progress.labels_wanted,
+            tasks_open=progress.tasks_open,
+        )
+
+    async def CancelDatasetRequest(
+        self, request: pb.CancelDatasetRequestRequest, context: Context
+    ) -> pb.CancelDatasetRequestResponse:
+        """No longer wanted."""
+        await self._handlers.versions.cancel(request.request_id)
+        return pb.CancelDatasetRequestResponse()
+
+    async def GetDatasetVersion(
+        self, request: pb.GetDatasetVersionRequest, context: Context
+    ) -> pb.GetDatasetVersionResponse:
+        """By number, or the newest."""
+        version = await self._handlers.datasets.version(request.dataset, request.version)
+        return pb.GetDatasetVersionResponse(version=codec.version_message(version))
+
+    async def ListDatasetVersions(
+        self, request: pb.ListDatasetVersionsRequest, context: Context
+    ) -> pb.ListDatasetVersionsResponse:
+        """All, or those that hold an asset."""
+        versions = await self._handlers.datasets.versions(
+            request.dataset, request.asset_id, _optional(request, "since")
+        )
+        return pb.ListDatasetVersionsResponse(versions=map(codec.version_message, versions))
+
+
+def _imported(message: pb.ImportedLabel, place: int) -> tuple[Asset, tuple[Label, ...]]:
+    field = f"annotations[{place}]"
+    if not (message.asset_id and message.camera_id and message.object.digest and message.HasField("captured_at")):
+        raise InvalidMessage(
+            "An imported label needs `asset_id`, `camera_id`, `captured_at` and `object`.", field=field
+        )
+    labels = codec.labels(message.labels, f"{field}.labels")
+    if not labels:
+        raise InvalidMessage("An imported label needs a class.", field=f"{field}.labels")
+    stored = codec.stored_object(message.object)
+    return Asset(message.asset_id, message.camera_id, codec.micros(message.captured_at), stored), labels
+
+
+def _optional(request: Any, field: str) -> Micros | None:
+    stamp: Timestamp = getattr(request, field)
+    return codec.micros(stamp) if request.HasField(field) else None
+
+
+def task_message(task: Task) -> pb.Task:
+    """With its priority."""
+    return codec.task_message(task, RANKS[task.draw.origin])
+
+
+def page_size(limit: int) -> int:
+    """1-1000; 100 when 0."""
+    if not 0 <= limit <= MOST_LISTED:
+        raise InvalidMessage(f"`limit` is 1 to {MOST_LISTED}, got {limit}.", field="limit")
+    return limit or 100
+
+
+def page_start(cursor: str) -> int:
+    """The sequence after which the page begins."""
+    if cursor and not (cursor.isdecimal() and len(cursor) < 19):
+        raise InvalidMessage("`cursor` is not one that this list gave out.", field="cursor")
+    return int(cursor or 0)

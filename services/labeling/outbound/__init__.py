@@ -1,0 +1,1 @@
+"""Labeling on SQLAlchemy, Parquet and the object store."""
