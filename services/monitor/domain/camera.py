@@ -40,7 +40,15 @@ class CameraWatch:
     learning_since: float = 0.0
     trigger: tuple[str, str] = ("", "")
 
-    def take(self, at: float, features: tuple[float, ...], number: int, classes: tuple[str, ...], policy: Policy, pooled: Vector | None) -> bool:
+    def take(
+        self,
+        at: float,
+        features: tuple[float, ...],
+        number: int,
+        classes: tuple[str, ...],
+        policy: Policy,
+        pooled: Vector | None,
+    ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
         if self.filled == len(self.rows):
             self.rows = np.concatenate([self.rows, np.empty_like(self.rows)])
@@ -52,7 +60,11 @@ class CameraWatch:
         self.last_at = at
         self.learning_since = self.learning_since or at
         if self.reference is None:
-            return self.filled >= policy.reference.frames and self.filled % 50 == 0 and self._learn(classes, policy, pooled)
+            return (
+                self.filled >= policy.reference.frames
+                and self.filled % 50 == 0
+                and self._learn(classes, policy, pooled)
+            )
         if self.filled < self.block:
             return False
         self._judge(at, policy)

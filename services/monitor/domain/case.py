@@ -99,7 +99,7 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     times, shift, spread, frames = drifted_trace(cameras)
     size = max(len(times) // _POINTS, 1)
     times, shift, spread = thin(times, size), thin(shift, size), thin(spread, size)
-    found = fit(times, shift)
+    found = fit(times, shift, _block_seconds(cameras))
     if found is None:
         return None
     case.began_at = min(found.begin, case.detected_at)
@@ -111,6 +111,11 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     if after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance):
         case.level_since = found.end
     return found
+
+
+def _block_seconds(cameras: list[CameraWatch]) -> float:
+    gaps = [float(np.median(np.diff(c.trace.times))) for c in cameras if len(c.trace.times) > 1]
+    return max(gaps, default=0.0)
 
 
 def _change_in_sigma(cameras: list[CameraWatch]) -> float:

@@ -50,7 +50,15 @@ def _open(watch: ModelWatch, now: float) -> Case | None:
         cause = Cause.LABELS
     else:
         return None
-    case = Case(derive("incident", watch.model, watch.version, asset), watch.model, watch.version, traceparent, asset, now, cause)
+    case = Case(
+        derive("incident", watch.model, watch.version, asset),
+        watch.model,
+        watch.version,
+        traceparent,
+        asset,
+        now,
+        cause,
+    )
     case.began_at = now
     if cause is Cause.LABELS:
         _date_labels(watch, case)
@@ -95,7 +103,9 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     """Labels before the drift, since it began, and since it is level; only such as estimate risk."""
     named = set(case.cameras)
     fresh_only = case.cause is Cause.LABELS  # Labels that raised the alarm cannot confirm it.
-    before = watch.book.choose(lambda e: e.version == case.version and e.origin == UNIFORM and e.captured_at < case.began_at)
+    before = watch.book.choose(
+        lambda e: e.version == case.version and e.origin == UNIFORM and e.captured_at < case.began_at
+    )
     since = watch.book.choose(
         lambda e: (
             e.version == case.version
@@ -179,7 +189,11 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     if not case.level_since and now - case.detected_at < policy.shape.level_wait_seconds:
         return
     fault = _fault(watch, case)
-    no = ("camera_fault", f"camera_fault: {fault}") if fault else objection(watch.ledger, stake(watch, case), now, policy.retrain)
+    no = (
+        ("camera_fault", f"camera_fault: {fault}")
+        if fault
+        else objection(watch.ledger, stake(watch, case), now, policy.retrain)
+    )
     if no is not None:
         yield from _refuse(watch, case, *no, now)
         return
@@ -201,7 +215,9 @@ def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float)
 def _close_if_over(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
     cameras = [watch.cameras[name] for name in case.cameras if name in watch.cameras]
     if case.harm is Harm.NONE:
-        numbers = f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
+        numbers = (
+            f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
+        )
         if "ticket" not in case.alerts:
             yield _alert(case, now, "ticket", f"{case.model}: {_what(case)} changed without harm ({numbers})")
         yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now)
@@ -234,5 +250,12 @@ def label_evidence(watch: ModelWatch) -> Evidence | None:
     base = watch.labels.baseline().error
     spread = max((base * (1.0 - base)) ** 0.5, 1e-6)
     return Evidence(
-        "labelled_error", "", detector.name, float(detector.statistic()[0]), detector.run_length, base, recent.error, (recent.error - base) / spread
+        "labelled_error",
+        "",
+        detector.name,
+        float(detector.statistic()[0]),
+        detector.run_length,
+        base,
+        recent.error,
+        (recent.error - base) / spread,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
+from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import CHAMPION, DRIFT, UNIFORM, Labelled
 from services.monitor.domain.policy import LabelPolicy
 from services.monitor.domain.risk import Count
@@ -199,7 +200,7 @@ def change_point(entries: list[Joined], telling: Callable[[Joined], bool]) -> fl
     return next(e.captured_at for e, f in zip(entries[split:], flags[split:], strict=True) if f)
 
 
-def _likelihood(hits: np.ndarray, size: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _likelihood(hits: Vector, size: Vector) -> Vector:
     with np.errstate(all="ignore"):
         share = hits / np.maximum(size, 1.0)
         value = hits * np.log(share) + (size - hits) * np.log(1.0 - share)

@@ -9,14 +9,27 @@ import numpy as np
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import CHAMPION, UNIFORM, Deployed, Incident, Labelled, Refusal, Request, Seen, State, VersionKnown
+from services.monitor.domain.events import (
+    CHAMPION,
+    UNIFORM,
+    Deployed,
+    Incident,
+    Labelled,
+    Refusal,
+    Request,
+    Seen,
+    State,
+    VersionKnown,
+)
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.recency import Recent
 from services.monitor.domain.retraining import Ledger
 from services.monitor.domain.risk import Count
 
-_SWITCH = 30  # So many predictions in a row by another version, and it is the champion: replicas swap at different times.
+_SWITCH = (
+    30  # So many predictions in a row by another version, and it is the champion: replicas swap at different times.
+)
 _HISTORY = 100
 _REPORTS = 20
 

@@ -55,7 +55,12 @@ class Reference:
 
 
 def learn(
-    rows: Vector, numbers: NDArray[np.int64], classes: tuple[str, ...], policy: ChannelPolicy, learning: ReferencePolicy, pooled: Vector | None
+    rows: Vector,
+    numbers: NDArray[np.int64],
+    classes: tuple[str, ...],
+    policy: ChannelPolicy,
+    learning: ReferencePolicy,
+    pooled: Vector | None,
 ) -> Reference | None:
     """A reference from frames of shape (n, features), or None while they are too few for how alike they are.
 
@@ -69,7 +74,9 @@ def learn(
         full = np.concatenate([np.where(present[None, :], rows, 0.0), shares], axis=1)
         centre, spread = np.nanmean(full, axis=0), np.nanstd(full, axis=0)
     spread[:WIDTH] = _pool(spread[:WIDTH], pooled, len(rows), learning.pooled)
-    floor = np.where([n.startswith("pixels.") for n in FEATURES] + [True] * len(kept), _FLOOR, _FLOOR * np.abs(centre) + 1e-6)
+    floor = np.where(
+        [n.startswith("pixels.") for n in FEATURES] + [True] * len(kept), _FLOOR, _FLOOR * np.abs(centre) + 1e-6
+    )
     scale = np.maximum(spread, floor)
     values = np.clip((full - centre) / scale, -policy.clip, policy.clip)
     rho = _correlation(values)

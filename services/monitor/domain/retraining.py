@@ -58,17 +58,25 @@ def objection(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -
         return "open_request", f"open_request: request {ledger.open.id} is open until its run ends"
     left = ledger.closed_at + policy.cooldown_seconds - now
     if ledger.closed_at and left > 0:
-        return "cooldown", f"cooldown: the last request was closed ({ledger.closed_because}) less than {policy.cooldown_seconds:.0f} s ago"
+        return (
+            "cooldown",
+            f"cooldown: the last request was closed ({ledger.closed_because}) less than {policy.cooldown_seconds:.0f} s ago",
+        )
     today = sum(1 for at in ledger.asked_at if now - at < DAY)
     if today >= policy.budget_a_day:
         return "budget", f"budget: {today} of {policy.budget_a_day} requests of the last 24 h are used"
     cost = stake.cost(policy)
     if cost < policy.cost_of_run:
-        return "does_not_pay", f"does_not_pay: the harm costs {cost:.2f} in {policy.horizon_days:g} days, a run {policy.cost_of_run:.2f}"
+        return (
+            "does_not_pay",
+            f"does_not_pay: the harm costs {cost:.2f} in {policy.horizon_days:g} days, a run {policy.cost_of_run:.2f}",
+        )
     return None
 
 
-def ask(ledger: Ledger, incident: Incident, stake: Stake, since: float, now: float, traceparent: str, policy: RetrainPolicy) -> Request:
+def ask(
+    ledger: Ledger, incident: Incident, stake: Stake, since: float, now: float, traceparent: str, policy: RetrainPolicy
+) -> Request:
     """Open a request; its id follows from the incident and how often it has been asked for."""
     attempt = ledger.attempts.get(incident.id, 0) + 1
     reason = (

@@ -24,8 +24,11 @@ class Fit:
     noise: float
 
 
-def fit(times: Vector, values: Vector) -> Fit | None:
-    """The best step or ramp through `values` at `times` (ascending), each of shape (n,); None below 12 points."""
+def fit(times: Vector, values: Vector, resolution: float) -> Fit | None:
+    """The best step or ramp through `values` at `times` (ascending), each of shape (n,); None below 12 points.
+
+    `resolution` is how long a block lasts: a step within a block looks like a ramp as long as one, so such are steps.
+    """
     if len(times) < 12:
         return None
     knots = np.unique(times[np.unique(np.linspace(1, len(times) - 2, _GRID).astype(int))])
@@ -34,11 +37,17 @@ def fit(times: Vector, values: Vector) -> Fit | None:
     near = _around(times, begin)
     step = _best(times, values, [(k, k) for k in near])
     ramp = _best(times, values, [(a, b) for i, a in enumerate(knots) for b in knots[i + 1 :]])
-    ramp = _best(times, values, [(a, b) for a in _around(times, ramp[0]) for b in _around(times, ramp[1]) if a < b] or [(ramp[0], ramp[1])])
+    ramp = _best(
+        times,
+        values,
+        [(a, b) for a in _around(times, ramp[0]) for b in _around(times, ramp[1]) if a < b] or [(ramp[0], ramp[1])],
+    )
     n = len(times)
     score_step = n * np.log(step[4] / n + 1e-12) + 3 * np.log(n)
     score_ramp = n * np.log(ramp[4] / n + 1e-12) + 4 * np.log(n)
     shape, best = (Shape.SUDDEN, step) if score_step <= score_ramp else (Shape.INCREMENTAL, ramp)
+    if best[1] - best[0] <= 1.5 * resolution:
+        shape = Shape.SUDDEN
     return Fit(shape, best[0], best[1], best[2], best[3], float(np.sqrt(best[4] / n)))
 
 
@@ -79,7 +88,7 @@ def is_level(times: Vector, values: Vector, since: float, shift: float, toleranc
     slope = float(centred @ y) / power
     rest = y - y.mean() - slope * centred
     error = float(np.sqrt((rest**2).sum() / max(len(t) - 2, 1) / power))
-    return abs(slope) * span <= max(tolerance * abs(shift), 2.0 * error * span)
+    return bool(abs(slope) * span <= max(tolerance * abs(shift), 2.0 * error * span))
 
 
 def mixes(times: Vector, spreads: Vector, begin: float, end: float, shift: float) -> bool:

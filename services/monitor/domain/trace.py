@@ -40,7 +40,11 @@ class Trace:
     def _halve(self) -> None:
         pairs = range(0, len(self.times) - 1, 2)
         rest = len(self.times) % 2
-        tail = (self.times[-rest:], self.frames[-rest:], self.means[-rest:], self.spreads[-rest:]) if rest else ([], [], [], [])
+        tail = (
+            (self.times[-rest:], self.frames[-rest:], self.means[-rest:], self.spreads[-rest:])
+            if rest
+            else ([], [], [], [])
+        )
         self.means = [(self.means[i] + self.means[i + 1]) / 2 for i in pairs] + tail[2]
         self.spreads = [(self.spreads[i] + self.spreads[i + 1]) / 2 for i in pairs] + tail[3]
         self.frames = [self.frames[i] + self.frames[i + 1] for i in pairs] + tail[1]

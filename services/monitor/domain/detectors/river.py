@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from importlib.metadata import version
+from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
-import river
 
 from services.monitor.domain.detectors.protocol import Flags, Vector
+
+
+_VERSION: Final = version("river")
 
 
 class RiverDetector(Protocol):
@@ -80,7 +83,7 @@ class RiverBank:
             "options": self.options,
             "fired": self.fired,
             "recent": np.array(self.recent).reshape(len(self.recent), self.width),
-            "version": river.__version__,
+            "version": _VERSION,
             "pickle": pickle.dumps(self.parts, protocol=5),
         }
 
@@ -89,7 +92,7 @@ class RiverBank:
         """From `dump`; the pickle is our own snapshot's, never somebody else's."""
         bank = cls(state["width"], state["options"])
         recent = [np.array(row) for row in state["recent"]]
-        if state["version"] == river.__version__:
+        if state["version"] == _VERSION:
             bank.parts = pickle.loads(state["pickle"])
         else:
             for row in recent:

@@ -1,0 +1,71 @@
+"""Wires monitor together; nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import yaml
+from irisloop.monitor.v1 import monitor_pb2_grpc
+
+from services.common.bus import Bus, KafkaBus
+from services.common.http import create_http
+from services.common.runtime import Application
+from services.monitor.domain.policy import Policy
+from services.monitor.errors import BrokenPolicy
+from services.monitor.handlers import Judge
+from services.monitor.inbound import analytics
+from services.monitor.inbound.grpc import MonitorServicer
+from services.monitor.inbound.http import routes
+from services.monitor.inbound.stream import DriftStream
+from services.monitor.outbound.clickhouse import ClickHouse, NoAnalytics
+from services.monitor.queries import AccuracySource, Reader
+from services.monitor.settings import MonitorSettings
+
+
+def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Application:
+    """Monitor as an application. Raises `BrokenPolicy`."""
+    settings = settings or MonitorSettings()
+    bus = bus or KafkaBus(settings.common, service="monitor")
+    judge = Judge(read_policy(settings.policy))
+    resources: list[AbstractAsyncContextManager[Any]] = []
+    tasks: dict[str, Callable[[], Awaitable[None]]] = {"bus": bus.run}
+    ready: list[Callable[[], str]] = [bus.waiting_for]
+    if "detection" in settings.roles:
+        drift = DriftStream(judge, settings.pace_seconds)
+        bus.stream(drift.stream())
+        ready.append(drift.waiting_for)
+    accuracy: AccuracySource = NoAnalytics()
+    if "analytics" in settings.roles:
+        home = settings.common.home.absolute()
+        accuracy = warehouse = ClickHouse(home / "clickhouse", settings.clickhouse_url, settings.analytics_days)
+        analytics.subscribe(bus, warehouse)
+        resources.append(warehouse)
+        tasks["clickhouse"] = warehouse.open
+    reader = Reader(judge, accuracy)
+    http = create_http("monitor")
+    http.include_router(routes(reader))
+
+    def add_services(server: grpc.aio.Server) -> None:
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader), server)
+
+    return Application(
+        name="monitor",
+        settings=settings,
+        resources=(*resources, bus),
+        tasks=tasks,
+        http=http,
+        grpc=add_services,
+        ready=tuple(ready),
+    )
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy of a YAML file. Raises `BrokenPolicy`, naming the field."""
+    try:
+        return Policy.read(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise BrokenPolicy(f"{path}: {error}", field="policy") from error

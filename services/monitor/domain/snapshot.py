@@ -1,0 +1,182 @@
+"""The state as bytes and back: a versioned codec of our own, exact to the bit, for plain values, arrays and our classes.
+
+A value becomes JSON in which what JSON lacks stands as an object with one key of `_TAGS`; arrays and bytes lie behind it.
+A field that an older snapshot lacks takes its default, one that is no longer known is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import IntEnum
+from struct import pack, unpack_from
+from typing import Any, Final
+
+import numpy as np
+
+from services.monitor.domain import (
+    camera,
+    case,
+    events,
+    labels,
+    merge,
+    model,
+    recency,
+    reference,
+    retraining,
+    risk,
+    trace,
+)
+from services.monitor.domain.detectors.adwin import AdwinBank
+from services.monitor.domain.detectors.cusum import CusumBank
+from services.monitor.domain.detectors.kswin import KswinBank
+from services.monitor.domain.detectors.mixture import MixtureDetector
+from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
+from services.monitor.domain.engine import Engine
+
+CODEC: Final = 1
+MERGE_KEY: Final = "@merge"
+_DETECTORS: Final = {
+    kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
+}
+_MODULES: Final = (camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace)
+_CLASSES: Final = {
+    name: kind
+    for module in _MODULES
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, IntEnum))
+}
+
+
+def dump(value: Any) -> bytes:
+    """A value as bytes."""
+    blobs: list[bytes] = []
+    text = json.dumps(_plain(value, blobs), separators=(",", ":")).encode()
+    parts = [pack("<II", len(text), len(blobs)), *(pack("<I", len(b)) for b in blobs), text, *blobs]
+    return zlib.compress(b"".join(parts), 1)
+
+
+def load(data: bytes) -> Any:
+    """The inverse of `dump`. Raises ValueError for a class that is not known."""
+    raw = zlib.decompress(data)
+    length, count = unpack_from("<II", raw)
+    sizes = unpack_from(f"<{count}I", raw, 8)
+    at = 8 + 4 * count
+    text, at = raw[at : at + length], at + length
+    blobs = []
+    for size in sizes:
+        blobs.append(raw[at : at + size])
+        at += size
+    return _value(json.loads(text), blobs)
+
+
+def _plain(value: Any, blobs: list[bytes]) -> Any:
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, list):
+        return [_plain(v, blobs) for v in value]
+    if isinstance(value, tuple):
+        return {"t": [_plain(v, blobs) for v in value]}
+    if isinstance(value, dict):
+        return {"d": [[_plain(k, blobs), _plain(v, blobs)] for k, v in value.items()]}
+    if isinstance(value, set):
+        return {"s": [_plain(v, blobs) for v in sorted(value)]}
+    return _object(value, blobs)
+
+
+def _object(value: Any, blobs: list[bytes]) -> Any:
+    if isinstance(value, np.ndarray):
+        blobs.append(np.ascontiguousarray(value).tobytes())
+        return {"a": [len(blobs) - 1, value.dtype.str, list(value.shape)]}
+    if isinstance(value, bytes):
+        blobs.append(value)
+        return {"b": len(blobs) - 1}
+    if isinstance(value, np.generic):
+        return _plain(value.item(), blobs)
+    name = type(value).__name__
+    if isinstance(value, IntEnum):
+        return {"e": [name, int(value)]}
+    if name in _DETECTORS:
+        return {"o": [name, _plain(value.dump(), blobs)]}
+    if name in _CLASSES:
+        return {"c": [name, {f.name: _plain(getattr(value, f.name), blobs) for f in fields(value)}]}
+    raise ValueError(f"{name} cannot be part of a snapshot")
+
+
+def _value(plain: Any, blobs: list[bytes]) -> Any:
+    if isinstance(plain, list):
+        return [_value(v, blobs) for v in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((tag, body),) = plain.items()
+    if tag == "t":
+        return tuple(_value(v, blobs) for v in body)
+    if tag == "d":
+        return {_value(k, blobs): _value(v, blobs) for k, v in body}
+    if tag == "s":
+        return {_value(v, blobs) for v in body}
+    if tag == "a":
+        return np.frombuffer(bytearray(blobs[body[0]]), dtype=body[1]).reshape(body[2])
+    return blobs[body] if tag == "b" else _instance(tag, body, blobs)
+
+
+def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
+    name, content = body
+    if tag == "o" and name in _DETECTORS:
+        return _DETECTORS[name].load(_value(content, blobs))
+    kind: Any = _CLASSES.get(name)
+    if kind is None:
+        raise ValueError(f"a snapshot holds {name}, which is not known")
+    if tag == "e":
+        return kind(content)
+    known = {f.name for f in fields(kind)}
+    return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})
+
+
+class Snapshots:
+    """Cuts the state into pieces by key and says which of them have changed since they were last written."""
+
+    def __init__(self) -> None:
+        """Nothing has been written yet."""
+        self._frames: dict[str, tuple[str, int, int]] = {}
+
+    def changed(self, engine: Engine) -> list[tuple[str, bytes]]:
+        """(key, bytes) of what has to be written now: `model`, `model/camera`, and what waits for its turn."""
+        pieces = [(MERGE_KEY, dump([engine.merger, engine.clock, engine.taken]))]
+        for name, watch in engine.models.items():
+            for camera_id, one in watch.cameras.items():
+                stamp = (watch.version, one.frames, int(one.state))
+                if self._frames.get(f"{name}/{camera_id}") != stamp:
+                    self._frames[f"{name}/{camera_id}"] = stamp
+                    pieces.append((f"{name}/{camera_id}", dump([watch.version, one])))
+            cameras, watch.cameras = watch.cameras, {}
+            pieces.append((name, dump([watch, list(cameras)])))
+            watch.cameras = cameras
+        return pieces
+
+    def forget(self) -> None:
+        """The next `changed` gives everything."""
+        self._frames = {}
+
+
+def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
+    """Put the state back from the newest piece of each key; cameras of an earlier version are left out."""
+    if MERGE_KEY in pieces:
+        engine.merger, engine.clock, engine.taken = load(pieces[MERGE_KEY])
+        policy = engine.policy.merge
+        engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
+    for key in _models(pieces):
+        watch, names = load(pieces[key])
+        for name in names:
+            version, one = load(pieces[f"{key}/{name}"])
+            if version == watch.version:
+                watch.cameras[name] = one
+        engine.models[key] = watch
+
+
+def _models(pieces: Iterable[str]) -> list[str]:
+    """Keys of models: a camera's key is its model's, a slash, and its id, which may hold slashes itself."""
+    keys = set(pieces) - {MERGE_KEY}
+    return sorted(k for k in keys if not any(k[:i] in keys for i, c in enumerate(k) if c == "/"))

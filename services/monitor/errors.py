@@ -1,0 +1,32 @@
+"""What can go wrong in the monitor, beside what every service knows.
+
+IrisloopError
+|-- NotFound
+|   `-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
+|-- Conflict
+|   `-- BrokenPolicy        the policy file cannot be used           -> the service does not start
+`-- Unavailable
+    `-- AnalyticsClosed     ClickHouse is not open (yet, or here)    -> HTTP 503, gRPC UNAVAILABLE
+"""
+
+from __future__ import annotations
+
+from services.common.errors import Conflict, NotFound, Unavailable
+
+
+class UnknownModel(NotFound):
+    """Nothing has been heard of this model."""
+
+    default_reason = "UNKNOWN_MODEL"
+
+
+class BrokenPolicy(Conflict):
+    """The policy file cannot be read or used; the message names the field."""
+
+    default_reason = "BROKEN_POLICY"
+
+
+class AnalyticsClosed(Unavailable):
+    """ClickHouse is still opening, or this instance does not have the role `analytics`."""
+
+    default_reason = "ANALYTICS_CLOSED"

@@ -1,0 +1,124 @@
+"""Everything that is worth a query later, into tables: predictions, annotations, drifts, rejections, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from irisloop.ingest.v1 import ingest_pb2
+from irisloop.labeling.v1 import labeling_pb2
+from irisloop.monitor.v1 import monitor_pb2
+from irisloop.serving.v1 import serving_pb2
+from irisloop.topics import (
+    ANNOTATION_CONFIRMED,
+    DRIFT_DETECTED,
+    FRAME_REJECTED,
+    PREDICTION_MADE,
+    RETRAIN_DECLINED,
+    RETRAIN_REQUESTED,
+)
+
+from services.common.bus import Bus, Delivery, Subscription
+from services.monitor import wire
+from services.monitor.domain.channels import FEATURES
+from services.monitor.domain.tables import (
+    ANNOTATIONS,
+    DECISIONS,
+    DRIFTS,
+    PREDICTIONS,
+    REJECTIONS,
+    Rows,
+    Table,
+    Warehouse,
+)
+
+_BATCH: Final = 2000
+
+
+def subscribe(bus: Bus, warehouse: Warehouse) -> None:
+    """Declare what analytics hear: each batch of a partition is one insert, trimmed by what is there already."""
+    for topic, handler, table, row in (
+        (PREDICTION_MADE, "store-predictions", PREDICTIONS, _prediction),
+        (ANNOTATION_CONFIRMED, "store-annotations", ANNOTATIONS, _annotation),
+        (DRIFT_DETECTED, "store-drifts", DRIFTS, _drift),
+        (RETRAIN_REQUESTED, "store-requests", DECISIONS, _request),
+        (RETRAIN_DECLINED, "store-refusals", DECISIONS, _refusal),
+        (FRAME_REJECTED, "store-rejections", REJECTIONS, _rejection),
+    ):
+        bus.subscribe(Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH))
+
+
+def _storer(warehouse: Warehouse, table: Table, row: Callable[[Any], tuple[Any, ...]]) -> Callable[..., Any]:
+    async def store(batch: Sequence[Delivery[Any]]) -> None:
+        first = batch[0].record
+        offsets = [d.record.offset for d in batch]
+        columns = list(zip(*(row(d.value) for d in batch), strict=True))
+        await warehouse.insert(Rows(table, first.topic, first.partition, offsets, columns))
+
+    return store
+
+
+def _micros(stamp: Any) -> int:
+    return int(stamp.seconds * 1_000_000 + stamp.nanos // 1000)
+
+
+def _prediction(value: serving_pb2.PredictionMade) -> tuple[Any, ...]:
+    p = value.prediction
+    best = p.scores[0] if p.scores else serving_pb2.Score()
+    return (
+        p.id, p.asset_id, p.camera_id, p.model, p.version, p.role, _micros(p.captured_at), _micros(p.predicted_at),
+        p.latency_ms, best.class_name, best.score, p.replica, p.error, int(p.historical), *wire.features_of(p.features),
+    )  # fmt: skip
+
+
+def _annotation(value: labeling_pb2.AnnotationConfirmed) -> tuple[Any, ...]:
+    a = value.annotation
+    name = a.labels[0].class_name if a.labels else ""
+    return (
+        a.id, a.asset_id, a.camera_id, _micros(a.captured_at), _micros(a.annotated_at), a.revision, name, a.annotated_by,
+        labeling_pb2.AnnotationSource.Name(a.source).removeprefix("ANNOTATION_SOURCE_").lower(),
+        labeling_pb2.TaskOrigin.Name(value.draw.origin).removeprefix("TASK_ORIGIN_").lower(),
+        value.draw.propensity, [p.prediction_id for p in value.predictions],
+    )  # fmt: skip
+
+
+def _drift(value: monitor_pb2.DriftDetected) -> tuple[Any, ...]:
+    i = value.incident
+    return (
+        i.id, value.revision, i.model, i.version,
+        monitor_pb2.MonitorState.Name(i.state).removeprefix("MONITOR_STATE_").lower(),
+        monitor_pb2.DriftCause.Name(i.cause).removeprefix("DRIFT_CAUSE_").lower(),
+        monitor_pb2.DriftHarm.Name(i.harm).removeprefix("DRIFT_HARM_").lower(),
+        monitor_pb2.DriftShape.Name(i.shape).removeprefix("DRIFT_SHAPE_").lower(),
+        _micros(i.began_at), _micros(i.detected_at), _micros(i.level_since), _micros(i.closed_at), list(i.cameras),
+        list(i.class_names), i.risk.baseline_error, i.risk.current_error, i.risk.current_labels,
+    )  # fmt: skip
+
+
+def _request(value: monitor_pb2.RetrainRequested) -> tuple[Any, ...]:
+    return (
+        value.request_id, value.model, value.incident_id, "requested", value.reason, _micros(value.requested_at),
+        _micros(value.labels_since), value.labels_wanted,
+    )  # fmt: skip
+
+
+def _refusal(value: monitor_pb2.RetrainDeclined) -> tuple[Any, ...]:
+    return value.id, value.model, value.incident_id, "declined", value.reason, _micros(value.declined_at), 0, 0
+
+
+def _rejection(value: ingest_pb2.FrameRejected) -> tuple[Any, ...]:
+    r = value.rejection
+    reason = ingest_pb2.RejectionReason.Name(r.reason).removeprefix("REJECTION_REASON_").lower()
+    return (
+        r.id,
+        r.camera_id,
+        _micros(r.captured_at),
+        _micros(r.rejected_at),
+        reason,
+        r.detail,
+        r.object.digest,
+        r.origin,
+    )
+
+
+assert len(FEATURES) + 14 == len(PREDICTIONS.columns)

@@ -1,0 +1,32 @@
+"""`irisloop.monitor.v1.MonitorService`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from irisloop.monitor.v1 import monitor_pb2 as pb
+from irisloop.monitor.v1 import monitor_pb2_grpc
+
+from services.monitor import queries
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
+    """Each call is a query; errors are mapped by the kit's interceptor."""
+
+    def __init__(self, reader: queries.Reader) -> None:
+        self._reader = reader
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        return await self._reader.status(request)
+
+    async def ListIncidents(self, request: pb.ListIncidentsRequest, context: Context) -> pb.ListIncidentsResponse:
+        return await self._reader.incidents(request)
+
+    async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Context) -> pb.ListDecisionsResponse:
+        return await self._reader.decisions(request)
+
+    async def GetAccuracy(self, request: pb.GetAccuracyRequest, context: Context) -> pb.GetAccuracyResponse:
+        return await self._reader.accuracy(request)

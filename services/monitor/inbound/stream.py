@@ -1,0 +1,126 @@
+"""The judge as a stream: predictions and labels in; findings, snapshots and offsets out, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from irisloop.monitor.v1 import monitor_pb2 as pb
+from irisloop.topics import (
+    ANNOTATION_CONFIRMED,
+    DEPLOYMENT_CHANGED,
+    PREDICTION_MADE,
+    RUN_FINISHED,
+    SNAPSHOT_TAKEN,
+    VERSION_JUDGED,
+)
+
+from services.common.bus import Bus, Delivery, Event, Outcome, Stream
+from services.common.errors import InvalidMessage, PoisonedDelivery
+from services.common.metrics import (
+    MONITOR_FINDINGS,
+    MONITOR_INPUTS,
+    MONITOR_LATE,
+    MONITOR_SNAPSHOT_BYTES,
+    MONITOR_STEP_SECONDS,
+)
+from services.common.telemetry import log
+from services.monitor import wire
+from services.monitor.domain.events import Input
+from services.monitor.domain.retraining import derive
+from services.monitor.domain.snapshot import CODEC
+from services.monitor.handlers import Judge, Judgement
+
+_BATCH: Final = 1000
+HANDLER: Final = "judge-drift"
+TOPICS: Final = (PREDICTION_MADE, ANNOTATION_CONFIRMED, RUN_FINISHED, VERSION_JUDGED, DEPLOYMENT_CHANGED)
+_HOLDS: Final = PREDICTION_MADE.name
+_IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.
+
+
+class DriftStream:
+    """Reads, calls the judge in a thread, writes."""
+
+    def __init__(self, judge: Judge, pace: float) -> None:
+        """The judge is restored on assignment; batches that are not full are taken at most every `pace` seconds."""
+        self._judge = judge
+        self._pace = pace
+        self._taken_at = 0.0
+        self._silent = 0
+        self._late = 0
+        self.restored = False
+
+    def stream(self) -> Stream:
+        """For `Bus.stream`: one active judge over all partitions; a second instance fences the first."""
+        return Stream(TOPICS, HANDLER, self, scope="all", max_batch=_BATCH)
+
+    def waiting_for(self) -> str:
+        """What keeps the judge from working."""
+        return "" if self.restored else "the judge's state"
+
+    async def restore(self, unit: int, bus: Bus) -> None:
+        """Read the newest snapshot of each key; one of another codec is left out, and learnt anew."""
+        pieces: dict[str, bytes] = {}
+        for partition in range(SNAPSHOT_TAKEN.partitions):
+            for record in await bus.read(SNAPSHOT_TAKEN, partition):
+                taken = pb.SnapshotTaken.FromString(record.value)
+                if taken.codec == CODEC:
+                    pieces[taken.key] = taken.state
+                else:
+                    log.warning("snapshot_of_other_codec", key=taken.key, codec=taken.codec)
+        await asyncio.to_thread(self._judge.restore, pieces)
+        self._silent, self.restored = 0, True
+        log.info("judge_restored", pieces=len(pieces))
+
+    async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
+        """Judge a batch. Raises `PoisonedDelivery` for a record that breaks its contract."""
+        self._silent = 0
+        await self._keep_pace(len(batch))
+        items = [item for place, d in enumerate(batch) if (item := _item(place, d)) is not None]
+        MONITOR_INPUTS.inc(len(batch))
+        with MONITOR_STEP_SECONDS.time():
+            judgement = await asyncio.to_thread(self._judge.take, items)
+        return self._outcome(judgement)
+
+    async def _keep_pace(self, size: int) -> None:
+        clock = asyncio.get_running_loop().time
+        if size < _BATCH:
+            await asyncio.sleep(max(self._taken_at + self._pace - clock(), 0.0))
+        self._taken_at = clock()
+
+    async def idle(self, unit: int) -> Outcome | None:
+        """After two silent seconds, judge what is held back; then write what is not written."""
+        self._silent += 1
+        if self._silent < _IDLE_CALLS:
+            return None
+        judgement = await asyncio.to_thread(self._judge.rest)
+        return self._outcome(judgement) if judgement.pieces else None
+
+    async def release(self, unit: int) -> None:
+        """Another instance judges now."""
+        await asyncio.to_thread(self._judge.restore, {})
+        self.restored = False
+
+    def _outcome(self, judgement: Judgement) -> Outcome:
+        events = [wire.event_of(finding) for finding in judgement.findings]
+        for finding in judgement.findings:
+            MONITOR_FINDINGS.labels(type(finding).__name__).inc()
+        late, taken, clock = self._judge.look(lambda e: (e.merger.late, e.taken, e.clock))
+        MONITOR_LATE.inc(max(late - self._late, 0))
+        self._late = late
+        MONITOR_SNAPSHOT_BYTES.set(sum(len(state) for _, state in judgement.pieces))
+        for key, state in judgement.pieces:
+            value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
+            ce_id = derive("snapshot", key, str(taken), str(len(state)))
+            events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock)))
+        return Outcome(events)
+
+
+def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None:
+    try:
+        item = wire.input_of(delivery)
+    except InvalidMessage as error:
+        raise PoisonedDelivery(place, str(error), field=error.field) from error
+    topic = delivery.record.topic
+    return None if item is None else (f"{topic}/{delivery.record.partition}", topic == _HOLDS, item)

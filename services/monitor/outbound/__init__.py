@@ -1,0 +1,1 @@
+"""Where the monitor's rows are kept."""

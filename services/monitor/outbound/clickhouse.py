@@ -1,0 +1,176 @@
+"""ClickHouse through clickhouse-connect: the engine in process (chdb) under home, or a server; the same SQL for both.
+
+Exactly once: one writer a partition, which asks the table for the last offset it holds and leaves out what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from irisloop.monitor.v1 import monitor_pb2 as pb
+
+from services.common.metrics import MONITOR_INSERT_SECONDS, MONITOR_ROWS, MONITOR_ROWS_TRIMMED
+from services.common.telemetry import log
+from services.monitor.domain.tables import TABLES, Rows, Table
+from services.monitor.errors import AnalyticsClosed
+
+T = TypeVar("T")
+
+_WAIT_S: Final = 5.0
+_ACCURACY: Final = """
+SELECT countIf(p.class_name = a.truth), count()
+FROM (
+    SELECT asset_id, argMax(class_name, revision) AS truth
+    FROM annotations WHERE class_name != '' GROUP BY asset_id
+) AS a
+INNER JOIN (
+    SELECT asset_id, class_name FROM predictions
+    WHERE model = {model:String} AND error = '' AND role != 'direct'
+      AND ({version:String} = '' OR version = {version:String})
+      AND ({role:String} = '' OR role = {role:String})
+      AND captured_at >= fromUnixTimestamp64Micro({since:Int64})
+      AND ({until:Int64} = 0 OR captured_at < fromUnixTimestamp64Micro({until:Int64}))
+) AS p ON p.asset_id = a.asset_id
+"""
+
+
+class ClickHouse:
+    """Opened aside, in one thread that alone speaks to it: the first opening of a folder takes seconds."""
+
+    def __init__(self, path: Path, url: str, keep_days: int) -> None:
+        """`url` is http(s)://user:password@host:port/database; the engine in process keeps to `path` when it is empty."""
+        self._path, self._url, self._keep_days = path, url, keep_days
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
+        self._opened = asyncio.Event()
+        self._client: Any = None
+        self._held: dict[tuple[str, str, int], int] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._client is not None:
+            await self._call(self._client.close)
+        self._thread.shutdown(wait=True)
+
+    async def open(self) -> None:
+        """Open until it works; a task of its own, so that nothing waits for it."""
+        delay = 1.0
+        while not self._opened.is_set():
+            try:
+                await self._call(self._open)
+                self._opened.set()
+                log.info("analytics_opened", embedded=not self._url)
+            except Exception as error:
+                log.warning("analytics_closed", error=str(error), retry_in_s=delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 30.0)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _open(self) -> None:
+        import clickhouse_connect
+
+        if self._url:
+            self._client = clickhouse_connect.get_client(**_server(self._url))
+        else:
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._client = clickhouse_connect.get_client(interface="chdb", path=str(self._path))
+        for table in TABLES:
+            self._client.command(self._create(table))
+
+    def _create(self, table: Table) -> str:
+        columns = ", ".join(f"{name} {kind}" for name, kind in table.columns)
+        return (
+            f"CREATE TABLE IF NOT EXISTS {table.name} (topic LowCardinality(String), partition UInt16, offset UInt64, {columns}) "
+            f"ENGINE = MergeTree PARTITION BY toYYYYMMDD({table.time}) ORDER BY (topic, partition, offset) "
+            f"TTL toDateTime({table.time}) + INTERVAL {self._keep_days} DAY"
+        )
+
+    async def _ready(self) -> None:
+        try:
+            await asyncio.wait_for(self._opened.wait(), _WAIT_S)
+        except TimeoutError as error:
+            raise AnalyticsClosed("ClickHouse is still opening") from error
+
+    async def insert(self, rows: Rows) -> None:
+        """Add the rows that are not there yet, in one insert. Raises `AnalyticsClosed`."""
+        await self._ready()
+        await self._call(lambda: self._insert(rows))
+
+    def _insert(self, rows: Rows) -> None:
+        key = (rows.table.name, rows.topic, rows.partition)
+        if (
+            self._url or key not in self._held
+        ):  # other instances may write to a server; the engine in process is ours alone
+            self._held[key] = self._last(rows)
+        fresh = rows.after(self._held[key])
+        MONITOR_ROWS_TRIMMED.labels(rows.table.name).inc(len(rows.offsets) - len(fresh.offsets))
+        if not fresh.offsets:
+            return
+        names = ["topic", "partition", "offset", *(name for name, _ in rows.table.columns)]
+        count = len(fresh.offsets)
+        columns = [
+            [rows.topic] * count,
+            [rows.partition] * count,
+            list(fresh.offsets),
+            *(list(c) for c in fresh.columns),
+        ]
+        del self._held[key]  # An insert that fails may have been written: ask again before the next one.
+        with MONITOR_INSERT_SECONDS.time():
+            self._client.insert(rows.table.name, columns, column_names=names, column_oriented=True)
+        self._held[key] = fresh.offsets[-1]
+        MONITOR_ROWS.labels(rows.table.name).inc(count)
+
+    def _last(self, rows: Rows) -> int:
+        """The last offset held of a partition, -1 without one."""
+        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE topic = {{topic:String}} AND partition = {{partition:UInt16}}"
+        last, count = self._rows(query, {"topic": rows.topic, "partition": rows.partition})[0]
+        return int(last) if count else -1
+
+    def _rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return list(self._client.query(query, parameters=dict(parameters)).result_rows)
+
+    async def query(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT. Raises `AnalyticsClosed`."""
+        await self._ready()
+        return await self._call(lambda: self._rows(query, parameters or {}))
+
+    async def accuracy(self, request: pb.GetAccuracyRequest) -> tuple[int, int]:
+        """(right, labels) of the newest revision of each label, joined to the predictions asked for."""
+        since, until = getattr(request, "from"), request.to
+        parameters = {
+            "model": request.model,
+            "version": request.version,
+            "role": request.role,
+            "since": since.seconds * 1_000_000 + since.nanos // 1000,
+            "until": until.seconds * 1_000_000 + until.nanos // 1000,
+        }
+        right, labels = (await self.query(_ACCURACY, parameters))[0]
+        return int(right), int(labels)
+
+
+class NoAnalytics:
+    """Stands in where this instance does not have the role."""
+
+    async def accuracy(self, request: pb.GetAccuracyRequest) -> tuple[int, int]:
+        """Raises `AnalyticsClosed`."""
+        raise AnalyticsClosed("this instance does not have the role `analytics`")
+
+
+def _server(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    return {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+        "username": unquote(parts.username or "default"),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.strip("/") or "default",
+        "secure": parts.scheme == "https",
+    }

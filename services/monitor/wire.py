@@ -1,0 +1,300 @@
+"""Between the contracts' messages and the monitor's own words, both ways."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from math import nan
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.labeling.v1 import labeling_pb2
+from irisloop.monitor.v1 import monitor_pb2 as pb
+from irisloop.registry.v1 import registry_pb2
+from irisloop.serving.v1 import serving_pb2
+from irisloop.topics import ALERT_RAISED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
+from irisloop.trainer.v1 import trainer_pb2
+
+from services.common.bus import Delivery, Event
+from services.common.errors import InvalidMessage
+from services.monitor.domain.events import (
+    DRIFT,
+    OTHER,
+    UNIFORM,
+    Alert,
+    Deployed,
+    DriftFound,
+    Evidence,
+    Finding,
+    Incident,
+    Input,
+    Labelled,
+    PredictionOf,
+    Refusal,
+    Request,
+    Risk,
+    RunEnded,
+    Seen,
+    VersionKnown,
+)
+from services.monitor.domain.retraining import derive
+
+_ORIGINS: Final = {labeling_pb2.TASK_ORIGIN_UNIFORM: UNIFORM, labeling_pb2.TASK_ORIGIN_DRIFT: DRIFT}
+_ENDED: Final = {
+    trainer_pb2.RUN_STATE_SUCCEEDED: "succeeded",
+    trainer_pb2.RUN_STATE_FAILED: "failed",
+    trainer_pb2.RUN_STATE_CANCELLED: "cancelled",
+}
+
+
+def seconds(stamp: Timestamp) -> float:
+    """A timestamp as seconds since 1970, exact to the microsecond."""
+    return stamp.seconds + stamp.nanos // 1000 / 1e6
+
+
+def stamp(at: float) -> Timestamp:
+    """The inverse of `seconds`."""
+    micros = round(at * 1e6)
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
+
+
+def moment(at: float) -> datetime:
+    """Seconds since 1970 as an aware datetime."""
+    return stamp(at).ToDatetime(tzinfo=UTC)
+
+
+def _at(given: Timestamp, delivery: Delivery[Any]) -> float:
+    """The event time that a message gives, else the time of its cause."""
+    return seconds(given) or delivery.ce_time.timestamp()
+
+
+def input_of(delivery: Delivery[Any]) -> Input | None:
+    """What a record means to the judge; None when it does not concern it. Raises `InvalidMessage`."""
+    value = delivery.value
+    match value:
+        case serving_pb2.PredictionMade():
+            return _seen(delivery, value.prediction)
+        case labeling_pb2.AnnotationConfirmed():
+            return _labelled(delivery, value)
+        case trainer_pb2.RunFinished():
+            return _run_ended(delivery, value.run)
+        case registry_pb2.VersionJudged():
+            return _version_known(delivery, value)
+        case serving_pb2.DeploymentChanged():
+            return _deployed(delivery, value.deployment)
+    raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
+
+
+def _required(value: str, field: str) -> str:
+    if not value:
+        raise InvalidMessage(f"{field} is empty", field=field)
+    return value
+
+
+def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
+    if p.historical or p.error or not p.scores:
+        return None
+    return Seen(
+        at=_at(p.captured_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(p.model, "prediction.model"),
+        version=_required(p.version, "prediction.version"),
+        role=p.role,
+        camera_id=p.camera_id,
+        asset_id=p.asset_id,
+        class_name=p.scores[0].class_name,
+        score=p.scores[0].score,
+        features=features_of(p.features),
+    )
+
+
+def features_of(f: serving_pb2.Features) -> tuple[float, ...]:
+    """The channels in the contract's order, NaN where absent."""
+    pixels = (nan,) * 9
+    if f.HasField("pixels"):
+        s = f.pixels
+        moved = s.frame_difference if s.HasField("frame_difference") else nan
+        pixels = (s.brightness, s.contrast, s.sharpness, s.red, s.green, s.blue, s.underexposed, s.overexposed, moved)
+    projections = tuple(f.projections) if len(f.projections) == 8 else (nan,) * 8
+    return (
+        *pixels,
+        f.max_probability if f.HasField("max_probability") else nan,
+        f.margin if f.HasField("margin") else nan,
+        f.entropy if f.HasField("entropy") else nan,
+        f.energy if f.HasField("energy") else nan,
+        *projections,
+        f.embedding_norm if f.HasField("embedding_norm") else nan,
+    )
+
+
+def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) -> Labelled | None:
+    a = value.annotation
+    if not value.predictions or not a.labels:
+        return None
+    return Labelled(
+        at=_at(a.annotated_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        asset_id=_required(a.asset_id, "annotation.asset_id"),
+        camera_id=a.camera_id,
+        captured_at=seconds(a.captured_at),
+        revision=a.revision,
+        class_name=a.labels[0].class_name,
+        origin=_ORIGINS.get(value.draw.origin, OTHER),
+        propensity=value.draw.propensity,
+        predictions=tuple(PredictionOf(p.model, p.version, p.role, p.class_name, p.score) for p in value.predictions),
+    )
+
+
+def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None:
+    if run.state not in _ENDED or not run.request_id:
+        return None
+    succeeded = run.state == trainer_pb2.RUN_STATE_SUCCEEDED
+    return RunEnded(
+        at=_at(run.finished_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(run.model, "run.model"),
+        request_id=run.request_id,
+        succeeded=succeeded,
+        reason=run.error or _ENDED[run.state],
+    )
+
+
+def _version_known(delivery: Delivery[Any], value: registry_pb2.VersionJudged) -> VersionKnown:
+    v = value.version
+    error, assets = _held_out(v.report, v.version)
+    return VersionKnown(
+        at=delivery.ce_time.timestamp(),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(v.model, "version.model"),
+        version=_required(v.version, "version.version"),
+        request_id=value.request_id,
+        verdict=registry_pb2.VersionState.Name(v.state).removeprefix("VERSION_STATE_").lower(),
+        error=error,
+        assets=assets,
+    )
+
+
+def _held_out(report: trainer_pb2.EvaluationReport, version: str) -> tuple[float, int]:
+    """The version's error on held-out assets: on those of the present condition where they were told apart."""
+    score = next((s for s in report.scores if s.version == version), None)
+    score = score or next((s for s in report.scores if s.role == "challenger"), None)
+    conditions = {c.condition: c for c in score.conditions} if score else {}
+    chosen = conditions.get("new") or conditions.get("all")
+    whole = conditions.get("all") or chosen
+    if chosen is None or whole is None or not chosen.assets:
+        return 0.0, 0
+    return 1.0 - min(chosen.accuracy, whole.accuracy), int(chosen.assets)
+
+
+def _deployed(delivery: Delivery[Any], d: serving_pb2.Deployment) -> Deployed:
+    return Deployed(
+        at=_at(d.changed_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(d.model, "deployment.model"),
+        version=d.version,
+        replica=d.replica,
+        roles=tuple(d.roles),
+        state=serving_pb2.DeploymentState.Name(d.state).removeprefix("DEPLOYMENT_STATE_").lower(),
+    )
+
+
+def event_of(finding: Finding) -> Event[Any]:
+    """A finding as an event; the same finding has the same id."""
+    at, trace = moment(finding.at), finding.traceparent
+    match finding:
+        case DriftFound():
+            drift = pb.DriftDetected(incident=incident_message(finding.incident), revision=finding.revision)
+            ce_id = derive("drift", finding.incident.id, str(finding.revision))
+            return Event(DRIFT_DETECTED, finding.incident.model, drift, ce_id, at, trace)
+        case Alert():
+            return Event(ALERT_RAISED, finding.model, _alert(finding), finding.id, at, trace)
+        case Request():
+            return Event(RETRAIN_REQUESTED, finding.model, _request(finding), finding.id, at, trace)
+        case Refusal():
+            return Event(RETRAIN_DECLINED, finding.model, _refusal(finding), finding.id, at, trace)
+
+
+def _alert(a: Alert) -> pb.AlertRaised:
+    return pb.AlertRaised(id=a.id, model=a.model, incident_id=a.incident_id, severity=a.severity, summary=a.summary)
+
+
+def _request(r: Request) -> pb.RetrainRequested:
+    return pb.RetrainRequested(
+        request_id=r.id,
+        model=r.model,
+        version=r.version,
+        incident_id=r.incident_id,
+        labels_since=stamp(r.labels_since),
+        labels_wanted=r.labels_wanted,
+        requested_at=stamp(r.at),
+        expires_at=stamp(r.expires_at),
+        reason=r.reason,
+        class_names=r.class_names,
+    )
+
+
+def _refusal(r: Refusal) -> pb.RetrainDeclined:
+    return pb.RetrainDeclined(
+        id=r.id, model=r.model, incident_id=r.incident_id, reason=r.reason, declined_at=stamp(r.at)
+    )
+
+
+def incident_message(i: Incident) -> pb.Incident:
+    """An incident as the contract has it."""
+    message = pb.Incident(
+        id=i.id,
+        model=i.model,
+        version=i.version,
+        state=pb.MonitorState.ValueType(int(i.state)),
+        cause=pb.DriftCause.ValueType(int(i.cause)),
+        harm=pb.DriftHarm.ValueType(int(i.harm)),
+        shape=pb.DriftShape.ValueType(int(i.shape)),
+        detected_at=stamp(i.detected_at),
+        cameras=i.cameras,
+        class_names=i.class_names,
+        evidence=[evidence_message(e) for e in i.evidence],
+        risk=risk_message(i.risk) if i.risk else None,
+        trigger_asset_id=i.trigger_asset_id,
+    )
+    for name in ("began_at", "level_since", "closed_at"):
+        if at := getattr(i, name):
+            getattr(message, name).CopyFrom(stamp(at))
+    return message
+
+
+def evidence_message(e: Evidence) -> pb.ChannelEvidence:
+    """One channel's part."""
+    return pb.ChannelEvidence(
+        channel=e.channel,
+        camera_id=e.camera_id,
+        detector=e.detector,
+        statistic=e.statistic,
+        threshold=e.threshold,
+        reference_mean=e.reference_mean,
+        current_mean=e.current_mean,
+        shift_sigma=e.shift_sigma,
+    )
+
+
+def risk_message(r: Risk) -> pb.RiskEvidence:
+    """The labelled error before and after."""
+    return pb.RiskEvidence(
+        baseline_error=r.baseline_error,
+        baseline_labels=r.baseline_labels,
+        current_error=r.current_error,
+        current_error_low=r.current_low,
+        current_error_high=r.current_high,
+        current_labels=r.current_labels,
+    )
+
+
+def decision_message(d: Request | Refusal) -> pb.Decision:
+    """A request or a refusal, as a line of the log of decisions."""
+    said = "requested" if isinstance(d, Request) else "declined"
+    return pb.Decision(
+        id=d.id, model=d.model, incident_id=d.incident_id, decision=said, reason=d.reason, decided_at=stamp(d.at)
+    )

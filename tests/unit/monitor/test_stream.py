@@ -1,0 +1,145 @@
+"""The judge on the bus: what it says is said once, also when it is killed anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from irisloop.labeling.v1 import labeling_pb2
+from irisloop.monitor.v1 import monitor_pb2 as pb
+from irisloop.registry.v1 import registry_pb2
+from irisloop.serving.v1 import serving_pb2
+from irisloop.topics import (
+    ALERT_RAISED,
+    ANNOTATION_CONFIRMED,
+    DRIFT_DETECTED,
+    PREDICTION_MADE,
+    RETRAIN_REQUESTED,
+    VERSION_JUDGED,
+)
+
+from services.common.bus import Event, MemoryBroker, MemoryBus
+from services.monitor import wire
+from services.monitor.domain.channels import FEATURES
+from services.monitor.domain.events import Input, Labelled, Seen, VersionKnown
+from services.monitor.handlers import Judge
+from services.monitor.inbound.stream import DriftStream
+from tests.unit.monitor.worlds import World, policy
+
+SAID = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED)
+
+
+def event(item: Input) -> Event[Any]:
+    """The record that other services would write."""
+    at = wire.moment(item.at)
+    if isinstance(item, Seen):
+        names = dict(zip(FEATURES, item.features, strict=True))
+        features = serving_pb2.Features(
+            projections=[v for k, v in names.items() if k.startswith("projections.")],
+            **{k: v for k, v in names.items() if "." not in k},
+        )
+        for key, value in names.items():
+            if key.startswith("pixels."):
+                setattr(features.pixels, key.removeprefix("pixels."), value)
+        prediction = serving_pb2.Prediction(
+            id=item.ce_id,
+            asset_id=item.asset_id,
+            camera_id=item.camera_id,
+            model=item.model,
+            version=item.version,
+            role=item.role,
+            captured_at=wire.stamp(item.at),
+            scores=[serving_pb2.Score(class_name=item.class_name, score=item.score)],
+            features=features,
+        )
+        trace = f"00-{item.ce_id.encode().hex():0>32}-00f067aa0ba902b7-01"
+        value = serving_pb2.PredictionMade(prediction=prediction)
+        return Event(PREDICTION_MADE, f"camera/{item.camera_id}", value, item.ce_id, at, trace)
+    if isinstance(item, Labelled):
+        annotation = labeling_pb2.Annotation(
+            id=item.ce_id,
+            asset_id=item.asset_id,
+            camera_id=item.camera_id,
+            captured_at=wire.stamp(item.captured_at),
+            annotated_at=wire.stamp(item.at),
+            revision=item.revision,
+            labels=[labeling_pb2.Label(class_name=item.class_name)],
+        )
+        (said,) = item.predictions
+        reference = labeling_pb2.PredictionReference(
+            prediction_id="p", model=said.model, version=said.version, role=said.role, class_name=said.class_name
+        )
+        origin = labeling_pb2.TaskOrigin.Value(f"TASK_ORIGIN_{item.origin.upper()}")
+        confirmed = labeling_pb2.AnnotationConfirmed(
+            annotation=annotation, draw=labeling_pb2.Draw(origin=origin, propensity=0.05), predictions=[reference]
+        )
+        return Event(ANNOTATION_CONFIRMED, item.camera_id, confirmed, item.ce_id, at)
+    assert isinstance(item, VersionKnown)
+    judged = registry_pb2.VersionJudged(version=registry_pb2.ModelVersion(model=item.model, version=item.version))
+    score = judged.version.report.scores.add(role="challenger", version=item.version)
+    score.conditions.add(condition="all", assets=item.assets, accuracy=1 - item.error)
+    return Event(VERSION_JUDGED, item.model, judged, item.ce_id, at)
+
+
+def said(bus: MemoryBus) -> list[tuple[str, bytes]]:
+    """Everything the monitor said, with its ids."""
+    return [(d.ce_id, d.value.SerializeToString()) for topic in SAID for d in bus.events(topic)]
+
+
+def started(broker: MemoryBroker) -> tuple[MemoryBus, DriftStream]:
+    bus = MemoryBus(broker, service="monitor")
+    drift = DriftStream(Judge(policy()), pace=0.0)
+    bus.stream(drift.stream())
+    return bus, drift
+
+
+def drifting() -> Iterable[list[Event[Any]]]:
+    """A drifting world's records, in batches; labels are drawn as if an incident were open from the onset on."""
+    world = World(5, frames=7000, shift=1.5, error_after=0.4, uniform=0.1)
+    return [[event(item) for _, _, item in batch] for batch in world.inputs()]
+
+
+async def play(batches: Iterable[list[Event[Any]]], *, killed_every: int = 0) -> MemoryBus:
+    """Feed and settle; a kill leaves the bus and its judge behind and starts others on the same broker."""
+    broker = MemoryBroker()
+    bus, _ = started(broker)
+    for number, batch in enumerate(batches):
+        await bus.publish(batch)
+        if number % 10 == 9:
+            await bus.settle()
+        if killed_every and number % killed_every == killed_every - 1:
+            bus, _ = started(broker)
+    await bus.settle()
+    await bus.settle()
+    return bus
+
+
+@pytest.mark.parametrize("killed_every", [3, 17, 41])
+async def test_a_killed_judge_goes_on_to_the_bit(killed_every: int) -> None:
+    batches = list(drifting())
+    assert said(await play(batches, killed_every=killed_every)) == said(await play(batches))
+
+
+async def test_a_drift_is_said_with_the_trace_of_the_frame_that_raised_it() -> None:
+    bus = await play(drifting())
+    drifts = bus.events(DRIFT_DETECTED)
+    (request,) = bus.events(RETRAIN_REQUESTED)
+    first = drifts[0]
+    assert first.value.revision == 1
+    assert first.value.incident.state == pb.MONITOR_STATE_ALARM
+    frames = {d.value.prediction.asset_id: d.traceparent for d in bus.events(PREDICTION_MADE)}
+    trigger = frames[first.value.incident.trigger_asset_id]
+    assert {d.traceparent.split("-")[1] for d in [*drifts, request]} == {trigger.split("-")[1]}
+
+
+async def test_a_prediction_without_a_model_is_a_dead_letter_and_the_rest_is_judged() -> None:
+    bus, drift = started(MemoryBroker())
+    good = event(next(iter(World(1).inputs()))[0][2])
+    broken = serving_pb2.PredictionMade(prediction=serving_pb2.Prediction(camera_id="camera-0", version="1"))
+    broken.prediction.scores.add(class_name="class-1", score=1)
+    await bus.publish([good, Event(PREDICTION_MADE, "camera/camera-0", broken, "bad", good.ce_time)])
+    await bus.settle()
+    (letter,) = bus.dead_letters(PREDICTION_MADE)
+    assert letter.value == broken.SerializeToString()
+    assert drift.waiting_for() == ""
