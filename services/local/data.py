@@ -94,8 +94,12 @@ def _present(folder: Path, source: Source) -> Literal["fashion", "digits"] | Non
 # ---- fetching ----
 
 
+class ToolMissing(LocalError):
+    """This machine has no such command, so that asking again is no use."""
+
+
 def run_command(command: Sequence[str], folder: Path) -> None:
-    """Run to its end in the folder. Raises `LocalError` with the last line it said when it fails or takes too long."""
+    """Run to its end in the folder. Raises `LocalError`, with the last line it said when it fails."""
     try:
         subprocess.run(
             command,
@@ -107,7 +111,7 @@ def run_command(command: Sequence[str], folder: Path) -> None:
             timeout=COMMAND_TIMEOUT_S,
         )
     except FileNotFoundError as error:
-        raise LocalError(f"there is no {command[0]} on this machine.") from error
+        raise ToolMissing(f"there is no {command[0]} on this machine.") from error
     except subprocess.CalledProcessError as error:
         said = (error.stderr or error.stdout or "").strip().splitlines()
         raise LocalError(f"`{' '.join(command)}` failed: {said[-1] if said else error}") from error
@@ -161,8 +165,8 @@ def _fetch_fashion(place: Path, say: Say, machine: Machine) -> Path:
     say(f"Fetching Fashion-MNIST: Debian's {PACKAGE}, 31 MB, unpacked and not installed.")
     try:
         machine.run([*APT, "download", PACKAGE], place)
-    except LocalError:
-        if not machine.is_root:
+    except LocalError as error:
+        if not machine.is_root or isinstance(error, ToolMissing):
             raise
         say("apt does not know it yet; asking it to look again (apt-get update).")
         machine.run([*APT, "update"], place)

