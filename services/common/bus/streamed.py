@@ -59,11 +59,12 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._busy = asyncio.Lock()
         self._assigned = False
         self._stale = True
+        self._ready = False
         self._waiting = ""
 
     def waiting_for(self) -> str:
         """Empty once the units that the group gave to this instance are restored."""
-        if not self._assigned or self._stale:
+        if not self._ready:
             return f"Kafka to hand {self._stream.handler} its partitions"
         return self._waiting
 
@@ -80,7 +81,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             except (Unavailable, *BROKER_ERRORS) as error:
                 log.warning("stream_renewed", handler=self._stream.handler, error=repr(error))
             finally:
-                self._assigned, self._stale = False, True
+                self._assigned, self._stale, self._ready = False, True, False
                 await self._release_all()
                 await quietly_stop(consumer)
             await asyncio.sleep(backoff(tries))
@@ -126,6 +127,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._units[number] = unit
                 await start(unit.producer)
                 await self._restore(consumer, unit)
+            self._ready = True
             log.info("units_taken", handler=self._stream.handler, units=sorted(self._units))
 
     def _divided(self, places: Sequence[TopicPartition]) -> dict[int, set[TopicPartition]]:
