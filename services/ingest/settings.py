@@ -38,8 +38,8 @@ class IngestSettings(ServiceSettings):
     """A frame captured further ahead of its arrival is refused as CLOCK."""
     historical_after_seconds: float = Field(default=24 * 3600.0, gt=0)
     """A frame captured longer before its arrival is stored as history and not monitored."""
-    max_batch: int = Field(default=500, ge=1, le=10_000)
-    """Records of one partition that are stored in one transaction."""
+    max_batch: int = Field(default=1500, ge=1, le=10_000)
+    """Records that are taken from Kafka at once; those of one partition are stored in one transaction."""
     max_portion_bytes: int = Field(default=32 * MIB, ge=1)
     """A batch of more bytes is stored in several transactions."""
     max_in_hand_bytes: int = Field(default=256 * MIB, ge=1)

@@ -7,6 +7,7 @@ import struct
 import uuid
 import zlib
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -37,7 +38,7 @@ def jpeg(width: int = 32, height: int = 24, *, seed: int = 0, grey: bool = False
     return encoded
 
 
-def encoded(form: str, width: int = 32, height: int = 24, *, seed: int = 0, **options: object) -> bytes:
+def encoded(form: str, width: int = 32, height: int = 24, *, seed: int = 0, **options: Any) -> bytes:
     """A picture in another format, by Pillow."""
     buffer = io.BytesIO()
     Image.fromarray(pixels(width, height, seed=seed)).save(buffer, form, **options)

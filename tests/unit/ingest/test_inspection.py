@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_good_pictures_of_every_format_and_size_are_taken(form: str, size: tuple
         ("JPEG", {"subsampling": 2}),
     ],
 )
-def test_variants_of_the_formats_are_taken(form: str, options: dict[str, object]) -> None:
+def test_variants_of_the_formats_are_taken(form: str, options: dict[str, Any]) -> None:
     (verdict,) = inspect([frame(encoded(form, 100, 80, **options))], LIMITS)
     assert isinstance(verdict, Picture)
     assert (verdict.width, verdict.height) == (100, 80)
