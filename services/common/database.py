@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, PendingRollbackError
 
 from services.common.errors import IrisloopError, Transient, Unavailable
 from services.common.metrics import DATABASE_SECONDS
@@ -32,8 +32,8 @@ READERS: Final = 3
 BUSY_MS: Final = 10_000
 KIT_TABLE: Final = "irisloop_kit"
 """Key of `Table.info`: the table belongs to the kit, which makes it when it is missing."""
-DRIVER: Final = (DBAPIError, sqlite3.Error)
-"""What a database throws; SQLite's own while a connection is being prepared."""
+DRIVER: Final = (DBAPIError, PendingRollbackError, sqlite3.Error)
+"""What a database throws; SQLite's own while a connection is being prepared, the second after a lost connection."""
 FOR_A_PERSON: Final = ("DATABASE_CORRUPT", "DATABASE_UNUSABLE")
 """Reasons that no waiting mends: a service does not start with them; one that runs keeps what it has not written."""
 OUTBOX_FILLED: Final = "irisloop_outbox_filled"
@@ -263,5 +263,7 @@ def explained(error: Exception, database: object) -> Exception:
     for pattern, reason, sentence in PROBLEMS:
         if re.search(pattern, text, re.IGNORECASE):
             return Transient(f"The {database!r} {sentence} ({text}).", reason=reason)
-    away = isinstance(error, OperationalError | InterfaceError) and not isinstance(original, sqlite3.Error)
+    away = isinstance(error, OperationalError | InterfaceError | PendingRollbackError) and not isinstance(
+        original, sqlite3.Error
+    )
     return Unavailable(f"The {database!r} does not answer: {text}", reason="DATABASE_AWAY") if away else error

@@ -23,6 +23,9 @@ DOMAIN: Final = "irisloop"
 LOCAL_OWNER: Final = "local-owner"
 PRINCIPAL: Final = "irisloop-principal"
 MAX_MESSAGE_BYTES: Final = 64 << 20
+AT_ONCE: Final = 2_000
+"""Calls in hand at one time; more are answered RESOURCE_EXHAUSTED."""
+PRINCIPAL_CHARACTERS: Final = 128
 CALL_TIMEOUT_S: Final = 10.0
 CODES: Final[tuple[tuple[type[IrisloopError], grpc.StatusCode], ...]] = (
     (InvalidMessage, grpc.StatusCode.INVALID_ARGUMENT),
@@ -48,7 +51,7 @@ ERRORS: Final[Mapping[grpc.StatusCode, type[IrisloopError]]] = {
 
 def principal(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """Who calls: the metadata `irisloop-principal`, a local owner by default."""
-    return _metadata(context.invocation_metadata()).get(PRINCIPAL, "") or LOCAL_OWNER
+    return _metadata(context.invocation_metadata()).get(PRINCIPAL, "")[:PRINCIPAL_CHARACTERS] or LOCAL_OWNER
 
 
 def _metadata(pairs: Any) -> dict[str, str]:
@@ -108,6 +111,7 @@ def create_grpc(
 
     server = grpc.aio.server(
         interceptors=[ErrorInterceptor()],
+        maximum_concurrent_rpcs=AT_ONCE,
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),

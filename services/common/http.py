@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.errors import Conflict, InvalidMessage, IrisloopError, NotFound, Transient
 from services.common.metrics import HTTP_SECONDS
+from services.common.readiness import waiting_for
 from services.common.telemetry import bind_trace, log, span, trace_id
 
 LOCAL_OWNER: Final = "local-owner"
@@ -55,11 +56,6 @@ def create_http(
     _add_errors(app)
     app.add_middleware(Gate, max_body_bytes=max_body_bytes)
     return app
-
-
-def waiting_for(waits: Sequence[Callable[[], str]]) -> str:
-    """What is waited for, joined by semicolons; empty when ready."""
-    return "; ".join(dict.fromkeys(reason for reason in (wait() for wait in waits) if reason))
 
 
 def _add_health(app: FastAPI, service: str, waits: Sequence[Callable[[], str]]) -> None:

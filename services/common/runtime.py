@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from services.common import telemetry
 from services.common.errors import IrisloopError, Transient
+from services.common.readiness import waiting_for
 from services.common.servers import CannotStart, Servers
 from services.common.settings import ServiceSettings
 from services.common.telemetry import log
@@ -113,7 +114,7 @@ class Runtime:
         """What keeps the service from being ready, in words; "" when it is."""
         if self._wait:
             return self._wait
-        return "; ".join(dict.fromkeys(reason for reason in (wait() for wait in self._application.ready) if reason))
+        return waiting_for(self._application.ready)
 
     async def run(self) -> int:
         """Start, work until the stop, stop. Returns the exit code. Raises `CannotStart`, or a resource's error."""

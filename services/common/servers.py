@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 1_024
 GRACE_S: Final = 3.0
+AT_ONCE: Final = 1_000
+"""Connections and requests at one time; more are answered 503."""
 LOOK_S: Final = 0.1
 
 
@@ -63,6 +65,7 @@ class Servers:
             ws="none",
             server_header=False,
             timeout_graceful_shutdown=int(GRACE_S),
+            limit_concurrency=AT_ONCE,
         )
         self._http = QuietServer(config)
         self._serving: asyncio.Task[None] | None = None

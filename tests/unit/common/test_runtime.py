@@ -143,6 +143,17 @@ async def test_readiness_and_grpc_health_follow_what_the_service_waits_for() -> 
                 await asyncio.sleep(0.02)
 
 
+async def test_a_part_that_cannot_say_how_it_is_keeps_the_service_unready_and_answering() -> None:
+    def fail() -> str:
+        raise ValueError("a defect")
+
+    async with running(Application("sample", settings(), ready=[fail])) as service:
+        async with asyncio.timeout(5):
+            while "a defect" not in (await service.until(503)).json()["waiting_for"]:
+                pass
+        assert (await service.get("/healthz")).status_code == 200
+
+
 async def test_a_task_that_fails_takes_the_service_down_in_order() -> None:
     notes: list[str] = []
 
