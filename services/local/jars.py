@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,11 +61,28 @@ def missing_jars(cache: Path) -> list[Jar]:
 
 def class_path(cache: Path, *, repository: str = "", say: Callable[[str], None] = lambda _: None) -> list[Path]:
     """All jars of Kafka, fetched when the cache lacks some. Raises `LocalError` when one cannot be had intact."""
-    missing = missing_jars(cache)
-    if missing:
-        say(f"Fetching {len(missing)} jars of Apache Kafka {KAFKA_VERSION}, once, into {cache}.")
-        _fetch(missing, cache / "maven", repository)
+    if missing_jars(cache):
+        with _alone(cache):
+            missing = missing_jars(cache)  # another process may have fetched them meanwhile
+            if missing:
+                say(f"Fetching {len(missing)} jars of Apache Kafka {KAFKA_VERSION}, once, into {cache}.")
+                _fetch(missing, cache / "maven", repository)
     return [jar.path(cache / "maven") for jar in locked_jars()]
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process at a time fetches; the others wait for it."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "fetching.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise LocalError(
+            f"The cache {cache} cannot be written: {error.strerror or error}. "
+            "Set IRISLOOP_LOCAL__CACHE to a folder that can."
+        ) from error
 
 
 def _fetch(jars: Sequence[Jar], folder: Path, repository: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from services.common.settings import CommonSettings
-from services.local.topics import client_options
 
 TIMEOUT_S: Final = 4.0
 
@@ -32,7 +31,7 @@ class LagReader(AbstractAsyncContextManager["LagReader"]):
 
     def __init__(self, bootstrap_servers: str, settings: CommonSettings) -> None:
         """`settings` say how to reach the broker, `bootstrap_servers` where."""
-        self._options = client_options(settings) | {"bootstrap_servers": bootstrap_servers}
+        self._kafka = settings.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
         self._admin: Any = None
         self._consumer: Any = None
 
@@ -93,9 +92,12 @@ class LagReader(AbstractAsyncContextManager["LagReader"]):
         from aiokafka import AIOKafkaConsumer
         from aiokafka.admin import AIOKafkaAdminClient
 
-        self._admin = AIOKafkaAdminClient(**self._options)
+        from services.common.bus.connection import common_options
+
+        options = common_options(self._kafka, "irisloop-lag")
+        self._admin = AIOKafkaAdminClient(**options)
         await self._admin.start()
-        self._consumer = AIOKafkaConsumer(**self._options)
+        self._consumer = AIOKafkaConsumer(**options)
         await self._consumer.start()
 
     async def _close(self) -> None:

@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.common.errors import IrisloopError
 from services.local.errors import LocalError
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 KAFKA: Final = "kafka"
 LOOK_S: Final = 0.2
-STATE_S: Final = 0.5
 MEASURE_S: Final = 5.0
 PROBE_TIMEOUT_S: Final = 2.0
 
@@ -49,13 +48,9 @@ def service_command(service: str) -> list[str]:
 
 async def apply_topics(bootstrap_servers: str, settings: LocalSettings) -> None:
     """Create what is declared and missing on the broker."""
-    from services.local.topics import apply
+    from services.common.bus.topics import apply
 
-    await apply(settings.common.model_copy(update=_kafka_update(settings, bootstrap_servers)))
-
-
-def _kafka_update(settings: LocalSettings, bootstrap_servers: str) -> dict[str, object]:
-    return {"kafka": settings.common.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})}
+    await apply(settings.common.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers}))
 
 
 class Supervisor(AbstractAsyncContextManager["Supervisor"]):
@@ -77,6 +72,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         shape than the six services.
         """
         self.settings = settings
+        self.bootstrap_servers = settings.common.kafka.bootstrap_servers
         self._services = tuple(only)
         self._replicas = dict(replicas or {})
         self._free_ports = free_ports
@@ -105,21 +101,19 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         processes = {name: child.state for name, child in self._children.items()}
         return replace(self._state, processes=processes, ready_s=self._ready_s)
 
-    @property
-    def processes(self) -> dict[str, ProcessState]:
-        """Each process by name: pid, state, restarts, memory, what it waits for."""
-        return dict(self.state.processes)
+    def processes(self) -> dict[str, dict[str, Any]]:
+        """Each process by name: pid, state, restarts, pss_mb, lag, waiting_for and ports."""
+        return {name: asdict(child.state) for name, child in self._children.items()}
 
-    @property
-    def bootstrap_servers(self) -> str:
-        """Kafka's address."""
-        return f"{HOST}:{self._ports.kafka}" if self._embed else self.settings.common.kafka.bootstrap_servers
+    def is_ready(self, name: str) -> bool:
+        """Whether the process serves what it is for."""
+        return self._children[name].state.ready
 
-    def grpc_address(self, name: str) -> str:
+    def address(self, name: str) -> str:
         """host:port of a service's (or a replica's) gRPC."""
         return f"{HOST}:{self._ports.grpc[name]}"
 
-    def http_url(self, name: str) -> str:
+    def url(self, name: str) -> str:
         """Base URL of a service's HTTP."""
         return f"http://{HOST}:{self._ports.http[name]}"
 
@@ -142,12 +136,10 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         self._ready_s = self._ready_s or time.monotonic() - self._began
         return self._ready_s
 
-    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
-        """Send a signal to a process as if from outside; returns its pid. Raises `LocalError` when it does not run."""
-        pid = self._children[name].send(number) if name in self._children else 0
-        if pid == 0:
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process as if from outside. Raises `LocalError` when it does not run now."""
+        if name not in self._children or not self._children[name].send(number):
             raise LocalError(f"{name} does not run now.")
-        return pid
 
     def memory_mb(self) -> dict[str, float]:
         """PSS of each process and of the supervisor itself (`irisloop`), measured now."""
@@ -209,6 +201,8 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         for orphan in await asyncio.to_thread(kill_orphans, settings.home):
             self._say("irisloop", f"ended {orphan}, left over from a supervisor that was killed")
         self._ports = await asyncio.to_thread(self._choose_ports)
+        if self._embed:
+            self.bootstrap_servers = f"{HOST}:{self._ports.kafka}"
         self._state = replace(
             self._state,
             supervisor_pid=os.getpid(),
@@ -271,7 +265,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
 
     def _service_spec(self, service: str, number: int, client: httpx.AsyncClient) -> ProcessSpec:
         name = replica_name(service, number)
-        url = f"{self.http_url(name)}/readyz"
+        url = f"{self.url(name)}/readyz"
 
         async def command() -> Sequence[str]:
             return self._command(service)
@@ -301,7 +295,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
             "PYTHONUNBUFFERED": "1",
             "MALLOC_ARENA_MAX": "2",
         }
-        told |= {f"IRISLOOP_ADDRESSES__{s.upper()}": self.grpc_address(s) for s in self._services}
+        told |= {f"IRISLOOP_ADDRESSES__{s.upper()}": self.address(s) for s in self._services}
         if service == "serving" and number == 0 and self._ports.metrics:
             told[f"{prefix}METRICS_PORT"] = str(self._ports.metrics)
         return {**os.environ, **told}
@@ -332,11 +326,24 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
             log.bound()
 
     async def _write_states(self) -> None:
+        told: dict[str, str] = {}
         while True:
+            for name, child in self._children.items():
+                told[name] = self._announce(child.state, told.get(name, ""))
             if not self._ready_s and not self.waiting_for():
                 self._ready_s = time.monotonic() - self._began
+                self._say("irisloop", f"everything is ready after {self._ready_s:.1f} s")
             self._save(running=True)
-            await asyncio.sleep(STATE_S)
+            await asyncio.sleep(LOOK_S)
+
+    def _announce(self, state: ProcessState, before: str) -> str:
+        """Say what changed since `before`; returns what to compare with next time."""
+        now = f"{state.state} {state.pid}" if state.state in ("ready", "stopped") else state.waiting_for
+        if now != before and now:
+            text = f"is {state.state}" if state.state in ("ready", "stopped") else f"waits for {state.waiting_for}"
+            restarting = state.state == "restarting"
+            self._say("irisloop", f"{state.name} {state.waiting_for if restarting else text}")
+        return now or before
 
     def _save(self, *, running: bool) -> None:
         with suppress(OSError):  # a full disk must not end what runs

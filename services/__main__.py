@@ -1,0 +1,8 @@
+"""The `irisloop` command."""
+
+from __future__ import annotations
+
+from services.local.cli import main
+
+if __name__ == "__main__":
+    main()
