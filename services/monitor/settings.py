@@ -42,5 +42,5 @@ class MonitorSettings(ServiceSettings):
     analytics_days: int = Field(default=90, ge=1)
     """How long rows are kept in ClickHouse."""
 
-    pace_seconds: float = Field(default=0.5, ge=0, le=5)
+    pace_seconds: float = Field(default=1.0, ge=0, le=5)
     """The judge takes a batch at most so often, unless batches are full: its state is written with every batch."""

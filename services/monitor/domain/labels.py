@@ -37,6 +37,7 @@ class Joined:
     predicted: str
     truth: str
     origin: str
+    number: int = 0
 
     @property
     def wrong(self) -> bool:
@@ -51,10 +52,11 @@ class Joined:
 
 @dataclass(slots=True)
 class LabelBook:
-    """The newest labels of a model, by asset; a later revision takes the place of an earlier one."""
+    """The newest labels of a model, by asset, numbered as they came; a later revision takes an earlier one's place."""
 
     capacity: int = 2000
     entries: dict[str, Joined] = field(default_factory=dict)
+    count: int = 0
 
     def join(self, label: Labelled, model: str) -> Joined | None:
         """Enter a label; None when it is known already, or no prediction of the champion goes with it."""
@@ -64,8 +66,10 @@ class LabelBook:
             return None
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
-            reference.version, reference.class_name, label.class_name, label.origin,
+            reference.version, reference.class_name, label.class_name, label.origin, self.count,
         )  # fmt: skip
+        self.count += 1
+        self.entries.pop(label.asset_id, None)
         self.entries[label.asset_id] = joined
         if len(self.entries) > self.capacity:
             del self.entries[next(iter(self.entries))]

@@ -1,11 +1,11 @@
-"""Which events have been seen already: the newest few thousand, eight bytes each."""
+"""Which events have been seen already: the newest few hundred, eight bytes each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-_CAPACITY = 4096
+_CAPACITY = 512
 
 
 @dataclass(slots=True)

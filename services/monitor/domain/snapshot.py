@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from array import array
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
 from struct import pack, unpack_from
@@ -34,10 +34,8 @@ from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.kswin import KswinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
-from services.monitor.domain.engine import Engine
 
 CODEC: Final = 1
-MERGE_KEY: Final = "@merge"
 _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
@@ -78,6 +76,9 @@ def _plain(value: Any, blobs: list[bytes]) -> Any:
     if isinstance(value, list):
         return [_plain(v, blobs) for v in value]
     if isinstance(value, tuple):
+        if len(value) > 8 and all(type(v) is float for v in value):
+            blobs.append(array("d", value).tobytes())
+            return {"f": len(blobs) - 1}
         return {"t": [_plain(v, blobs) for v in value]}
     if isinstance(value, dict):
         return {"d": [[_plain(k, blobs), _plain(v, blobs)] for k, v in value.items()]}
@@ -117,6 +118,8 @@ def _value(plain: Any, blobs: list[bytes]) -> Any:
         return {_value(k, blobs): _value(v, blobs) for k, v in body}
     if tag == "s":
         return {_value(v, blobs) for v in body}
+    if tag == "f":
+        return tuple(array("d", blobs[body]))
     if tag == "a":
         return np.frombuffer(bytearray(blobs[body[0]]), dtype=body[1]).reshape(body[2])
     return blobs[body] if tag == "b" else _instance(tag, body, blobs)
@@ -133,50 +136,3 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         return kind(content)
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})
-
-
-class Snapshots:
-    """Cuts the state into pieces by key and says which of them have changed since they were last written."""
-
-    def __init__(self) -> None:
-        """Nothing has been written yet."""
-        self._frames: dict[str, tuple[str, int, int]] = {}
-
-    def changed(self, engine: Engine) -> list[tuple[str, bytes]]:
-        """(key, bytes) of what has to be written now: `model`, `model/camera`, and what waits for its turn."""
-        pieces = [(MERGE_KEY, dump([engine.merger, engine.clock, engine.taken]))]
-        for name, watch in engine.models.items():
-            for camera_id, one in watch.cameras.items():
-                stamp = (watch.version, one.frames, int(one.state))
-                if self._frames.get(f"{name}/{camera_id}") != stamp:
-                    self._frames[f"{name}/{camera_id}"] = stamp
-                    pieces.append((f"{name}/{camera_id}", dump([watch.version, one])))
-            cameras, watch.cameras = watch.cameras, {}
-            pieces.append((name, dump([watch, list(cameras)])))
-            watch.cameras = cameras
-        return pieces
-
-    def forget(self) -> None:
-        """The next `changed` gives everything."""
-        self._frames = {}
-
-
-def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
-    """Put the state back from the newest piece of each key; cameras of an earlier version are left out."""
-    if MERGE_KEY in pieces:
-        engine.merger, engine.clock, engine.taken = load(pieces[MERGE_KEY])
-        policy = engine.policy.merge
-        engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
-    for key in _models(pieces):
-        watch, names = load(pieces[key])
-        for name in names:
-            version, one = load(pieces[f"{key}/{name}"])
-            if version == watch.version:
-                watch.cameras[name] = one
-        engine.models[key] = watch
-
-
-def _models(pieces: Iterable[str]) -> list[str]:
-    """Keys of models: a camera's key is its model's, a slash, and its id, which may hold slashes itself."""
-    keys = set(pieces) - {MERGE_KEY}
-    return sorted(k for k in keys if not any(k[:i] in keys for i, c in enumerate(k) if c == "/"))

@@ -13,7 +13,7 @@ CAPACITY = 192
 
 @dataclass(slots=True)
 class Trace:
-    """At most `CAPACITY` blocks: the time of the last frame, the frames, standardised means and within-block variances.
+    """At most `CAPACITY` blocks, numbered from `first` on: the time of the last frame, the frames, standardised means and within-block variances.
 
     When full it forgets the oldest, or, while `pinned`, halves its resolution so that the beginning of a drift stays.
     """
@@ -23,6 +23,8 @@ class Trace:
     means: list[Vector] = field(default_factory=list)
     spreads: list[Vector] = field(default_factory=list)
     pinned: bool = False
+    first: int = 0
+    generation: int = 0
 
     def add(self, time: float, frames: int, means: Vector, spreads: Vector) -> None:
         """Append a block; `means` and `spreads` have shape (channels,) and are kept in single precision."""
@@ -36,6 +38,7 @@ class Trace:
     def _forget(self) -> None:
         for column in (self.times, self.frames, self.means, self.spreads):
             del column[0]
+        self.first += 1
 
     def _halve(self) -> None:
         pairs = range(0, len(self.times) - 1, 2)
@@ -45,6 +48,7 @@ class Trace:
             if rest
             else ([], [], [], [])
         )
+        self.first, self.generation = 0, self.generation + 1
         self.means = [(self.means[i] + self.means[i + 1]) / 2 for i in pairs] + tail[2]
         self.spreads = [(self.spreads[i] + self.spreads[i + 1]) / 2 for i in pairs] + tail[3]
         self.frames = [self.frames[i] + self.frames[i + 1] for i in pairs] + tail[1]

@@ -29,6 +29,7 @@ from services.common.telemetry import log
 from services.monitor import wire
 from services.monitor.domain.events import Input
 from services.monitor.domain.retraining import derive
+from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.snapshot import CODEC
 from services.monitor.handlers import Judge, Judgement
 
@@ -36,6 +37,7 @@ _BATCH: Final = 1000
 HANDLER: Final = "judge-drift"
 TOPICS: Final = (PREDICTION_MADE, ANNOTATION_CONFIRMED, RUN_FINISHED, VERSION_JUDGED, DEPLOYMENT_CHANGED)
 _HOLDS: Final = PREDICTION_MADE.name
+_PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
 _IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.
 
 
@@ -60,15 +62,8 @@ class DriftStream:
         return "" if self.restored else "the judge's state"
 
     async def restore(self, unit: int, bus: Bus) -> None:
-        """Read the newest snapshot of each key; one of another codec is left out, and learnt anew."""
-        pieces: dict[str, bytes] = {}
-        for partition in range(SNAPSHOT_TAKEN.partitions):
-            for record in await bus.read(SNAPSHOT_TAKEN, partition):
-                taken = pb.SnapshotTaken.FromString(record.value)
-                if taken.codec == CODEC:
-                    pieces[taken.key] = taken.state
-                else:
-                    log.warning("snapshot_of_other_codec", key=taken.key, codec=taken.codec)
+        """Read what was written since the newest keyframe; pieces of another codec are left out, and learnt anew."""
+        pieces = await _read(bus)
         await asyncio.to_thread(self._judge.restore, pieces)
         self._silent, self.restored = 0, True
         log.info("judge_restored", pieces=len(pieces))
@@ -112,8 +107,8 @@ class DriftStream:
         MONITOR_SNAPSHOT_BYTES.set(sum(len(state) for _, state in judgement.pieces))
         for key, state in judgement.pieces:
             value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
-            ce_id = derive("snapshot", key, str(taken), str(len(state)))
-            events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock)))
+            ce_id = derive("snapshot", key, str(taken), str(clock))
+            events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock), partition=_PARTITION))
         return Outcome(events)
 
 
@@ -124,3 +119,23 @@ def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None
         raise PoisonedDelivery(place, str(error), field=error.field) from error
     topic = delivery.record.topic
     return None if item is None else (f"{topic}/{delivery.record.partition}", topic == _HOLDS, item)
+
+
+async def _read(bus: Bus) -> dict[str, bytes]:
+    """The newest piece of each key since the last keyframe, reading backwards until it is found."""
+    last = 1024
+    while True:
+        records = await bus.read(SNAPSHOT_TAKEN, _PARTITION, last=last)
+        pieces: dict[str, bytes] = {}
+        found = False
+        for record in records:
+            taken = pb.SnapshotTaken.FromString(record.value)
+            if taken.codec != CODEC:
+                log.warning("snapshot_of_other_codec", key=taken.key, codec=taken.codec)
+            elif taken.key == KEYFRAME:
+                pieces, found = {}, True
+            else:
+                pieces[taken.key] = taken.state
+        if found or len(records) < last:
+            return pieces if found else {}
+        last *= 4

@@ -1,0 +1,154 @@
+"""The state cut into pieces by key, so that what has not changed need not be written again.
+
+@keyframe                 everything that is needed has been written since
+@merge                    inputs that wait for their turn, the clock, the names of the models
+<model>                   a model without what follows
+<model>@history           its incidents and decisions
+<model>@labels/<slot>     its labels, 64 to a piece
+<model>/<camera>          a camera without its trace
+<model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.labels import LabelBook
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.snapshot import dump, load
+from services.monitor.domain.trace import CAPACITY, Trace
+
+KEYFRAME: Final = "@keyframe"
+_MERGE: Final = "@merge"
+_EVERY: Final = 200  # Snapshots between two that hold everything.
+_LABELS: Final = 64
+_BLOCKS: Final = 16
+_TRACE_SLOTS: Final = CAPACITY // _BLOCKS + 2
+
+
+class Snapshots:
+    """Says which pieces have changed since they were last written."""
+
+    def __init__(self) -> None:
+        """Nothing has been written yet."""
+        self._stamps: dict[str, Any] = {}
+        self._count = 0
+
+    def changed(self, engine: Engine) -> list[tuple[str, bytes]]:
+        """(key, bytes) of what has to be written now; the first time and now and then it is everything."""
+        pieces: list[tuple[str, bytes]] = []
+        if self._count % _EVERY == 0:
+            self._stamps = {}
+            pieces.append((KEYFRAME, b""))
+        self._count += 1
+        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models)])))
+        for name, watch in engine.models.items():
+            pieces += self._model(name, watch)
+        return pieces
+
+    def _is_new(self, key: str, stamp: Any) -> bool:
+        if self._stamps.get(key) == stamp:
+            return False
+        self._stamps[key] = stamp
+        return True
+
+    def _model(self, name: str, watch: ModelWatch) -> Iterator[tuple[str, bytes]]:
+        bare = replace(
+            watch, cameras={}, book=LabelBook(watch.book.capacity, {}, watch.book.count), incidents=[], decisions=[]
+        )
+        floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
+        yield name, dump([bare, sorted(watch.cameras), floor])
+        if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
+            yield f"{name}@history", dump([watch.incidents, watch.decisions])
+        slots: dict[int, list[Any]] = {}
+        for entry in watch.book.entries.values():
+            slots.setdefault(entry.number // _LABELS, []).append(entry)
+        for slot, entries in slots.items():
+            key = f"{name}@labels/{slot % _label_slots(watch)}"
+            if self._is_new(key, (slot, len(entries), entries[-1].number)):
+                yield key, dump(entries)
+        for camera in watch.cameras.values():
+            yield from self._camera(f"{name}/{camera.camera_id}", watch.version, camera)
+
+    def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
+        trace = camera.trace
+        if self._is_new(key, (version, camera.frames, int(camera.state))):
+            yield (
+                key,
+                dump(
+                    [
+                        version,
+                        replace(
+                            camera, trace=Trace(pinned=trace.pinned, first=trace.first, generation=trace.generation)
+                        ),
+                    ]
+                ),
+            )
+        end = trace.first + len(trace.times)
+        for slot in range(trace.first // _BLOCKS, -(-end // _BLOCKS)):
+            low, high = max(slot * _BLOCKS, trace.first), min((slot + 1) * _BLOCKS, end)
+            place = f"{key}@trace/{slot % _TRACE_SLOTS}"
+            if self._is_new(place, (version, trace.generation, slot, high)):
+                part = slice(low - trace.first, high - trace.first)
+                yield (
+                    place,
+                    dump(
+                        [
+                            version,
+                            trace.generation,
+                            low,
+                            trace.times[part],
+                            trace.frames[part],
+                            trace.means[part],
+                            trace.spreads[part],
+                        ]
+                    ),
+                )
+
+
+def _label_slots(watch: ModelWatch) -> int:
+    return watch.book.capacity // _LABELS + 2
+
+
+def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
+    """Put the state back from the newest piece of each key; pieces of an earlier version or trace are left out."""
+    if _MERGE not in pieces:
+        return
+    engine.merger, engine.clock, engine.taken, names = load(pieces[_MERGE])
+    policy = engine.policy.merge
+    engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
+    for name in names:
+        watch, cameras, floor = load(pieces[name])
+        watch.incidents, watch.decisions = load(pieces[f"{name}@history"])
+        _rebuild_labels(name, watch, floor, pieces)
+        for camera_id in cameras:
+            version, camera = load(pieces[f"{name}/{camera_id}"])
+            if version == watch.version:
+                _rebuild_trace(f"{name}/{camera_id}", version, camera.trace, pieces)
+                watch.cameras[camera_id] = camera
+        engine.models[name] = watch
+
+
+def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[str, bytes]) -> None:
+    found: list[Any] = []
+    for slot in range(_label_slots(watch)):
+        found += load(pieces[key]) if (key := f"{name}@labels/{slot}") in pieces else []
+    for entry in sorted(found, key=lambda e: e.number):
+        if floor <= entry.number:
+            watch.book.entries.pop(entry.asset_id, None)
+            watch.book.entries[entry.asset_id] = entry
+
+
+def _rebuild_trace(key: str, version: str, trace: Trace, pieces: Mapping[str, bytes]) -> None:
+    parts = [load(pieces[k]) for slot in range(_TRACE_SLOTS) if (k := f"{key}@trace/{slot}") in pieces]
+    parts = sorted((p for p in parts if p[:2] == [version, trace.generation]), key=lambda p: p[2])
+    for _, _, low, times, frames, means, spreads in parts:
+        skip = max(trace.first - low, 0)
+        trace.times += times[skip:]
+        trace.frames += frames[skip:]
+        trace.means += means[skip:]
+        trace.spreads += spreads[skip:]
