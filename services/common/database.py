@@ -134,7 +134,7 @@ class Database:
         kind: str,
     ) -> T:
         if pool is None:
-            raise Unavailable(f"The {self!r} is not open.", reason="DATABASE_CLOSED")
+            raise self._closed()
         started = time.perf_counter()
         context = contextvars.copy_context()
         try:
@@ -143,10 +143,9 @@ class Database:
             DATABASE_SECONDS.labels(kind).observe(time.perf_counter() - started)
 
     def _write(self, work: Callable[[Connection], T]) -> T:
-        assert self._write_engine is not None
         filled = False
         try:
-            with self._write_engine.begin() as connection:
+            with self._opened(self._write_engine).begin() as connection:
                 try:
                     result = work(connection)
                 finally:
@@ -159,12 +158,19 @@ class Database:
         return result
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        assert self._read_engine is not None
         try:
-            with self._read_engine.begin() as connection:
+            with self._opened(self._read_engine).begin() as connection:
                 return work(connection)
         except DRIVER as error:
             raise explained(error, self) from error
+
+    def _opened(self, engine: Engine | None) -> Engine:
+        if engine is None:  # work was asked for while the migrations ran
+            raise self._closed()
+        return engine
+
+    def _closed(self) -> Unavailable:
+        return Unavailable(f"The {self!r} is not open.", reason="DATABASE_CLOSED")
 
     def _open(self) -> None:
         from services.common.migrations import migrate

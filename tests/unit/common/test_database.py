@@ -183,6 +183,16 @@ async def test_a_closed_database_says_so(tmp_path: Path) -> None:
         await database.read(site_names)
 
 
+async def test_work_asked_for_while_the_database_opens_is_told_so_or_done(tmp_path: Path) -> None:
+    database = Database(sqlite_url(tmp_path, "sample"), METADATA)
+    opening = asyncio.create_task(database.__aenter__())
+    await asyncio.sleep(0)
+    reading = asyncio.create_task(database.read(site_names))
+    assert isinstance((await asyncio.gather(reading, return_exceptions=True))[0], Unavailable | list)
+    await opening
+    await database.__aexit__()
+
+
 async def test_work_under_way_ends_before_the_database_closes(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path, "sample")
     async with Database(url, METADATA) as database:
