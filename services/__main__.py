@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.local.cli import main
+from services.local.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 
 from services.common.settings import CommonSettings
 
-TIMEOUT_S: Final = 4.0
+TIMEOUT_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ KAFKA: Final = "kafka"
 LOOK_S: Final = 0.2
 MEASURE_S: Final = 5.0
 PROBE_TIMEOUT_S: Final = 2.0
+NOT_LISTENING: Final = "its start"
 
 Command = Callable[[str], Sequence[str]]
 Say = Callable[[str, str], None]
@@ -338,12 +339,16 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
 
     def _announce(self, state: ProcessState, before: str) -> str:
         """Say what changed since `before`; returns what to compare with next time."""
-        now = f"{state.state} {state.pid}" if state.state in ("ready", "stopped") else state.waiting_for
-        if now != before and now:
-            text = f"is {state.state}" if state.state in ("ready", "stopped") else f"waits for {state.waiting_for}"
-            restarting = state.state == "restarting"
-            self._say("irisloop", f"{state.name} {state.waiting_for if restarting else text}")
-        return now or before
+        words = {
+            "ready": f"is ready (process {state.pid})",
+            "stopped": "is stopped",
+            "restarting": state.waiting_for,
+            "waiting": f"waits for {state.waiting_for}",
+        }.get(state.state, "")
+        if not words or words == before or state.waiting_for == NOT_LISTENING:
+            return before
+        self._say("irisloop", f"{state.name} {words}")
+        return words
 
     def _save(self, *, running: bool) -> None:
         with suppress(OSError):  # a full disk must not end what runs
@@ -391,7 +396,7 @@ async def _readiness(client: httpx.AsyncClient, url: str) -> str:
     try:
         answer = await client.get(url)
     except httpx.ConnectError:
-        return "its start"
+        return NOT_LISTENING
     except httpx.HTTPError:
         return "an answer to /readyz"
     if answer.status_code == 200:
