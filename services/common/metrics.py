@@ -107,6 +107,31 @@ LABELING_CUT_SECONDS: Final = Histogram(
 
 # ---- serving -------------------------------------------------------------------------------------------------------
 
+SERVING_PREDICTIONS: Final = Counter(
+    "irisloop_serving_predictions_total",
+    "Prediction events made; role: champion, challenger, shadow, previous, direct, other.",
+    ["role"],
+)
+SERVING_ERRORS: Final = Counter(
+    "irisloop_serving_errors_total", "Assets of bound cameras whose prediction is an error, which the event names."
+)
+SERVING_REPEATS: Final = Counter(
+    "irisloop_serving_repeats_total", "Assets that came again after all their predictions were made."
+)
+SERVING_DIRECT_DROPPED: Final = Counter(
+    "irisloop_serving_direct_dropped_total", "Clients' predictions that did not become events: the buffer was full."
+)
+SERVING_BATCH: Final = Histogram(
+    "irisloop_serving_batch_images", "Images in one run of a graph.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+SERVING_COMPUTE_SECONDS: Final = Histogram(
+    "irisloop_serving_compute_seconds", "One run of a graph.", buckets=LATENCY_BUCKETS
+)
+SERVING_LOAD_SECONDS: Final = Histogram(
+    "irisloop_serving_load_seconds", "Loading and warming up one version.", buckets=LATENCY_BUCKETS
+)
+SERVING_VERSIONS: Final = Gauge("irisloop_serving_versions_count", "Model versions loaded.")
+
 # ---- monitor -------------------------------------------------------------------------------------------------------
 
 MONITOR_INPUTS: Final = Counter("irisloop_monitor_inputs_total", "Records that the judge has taken.")
