@@ -1,0 +1,1 @@
+"""The roads into trainer: the monitor's requests and labeling's versions, programs, people."""
