@@ -77,7 +77,7 @@ class Handlers:
         return await self._queue(run, version)
 
     async def refresh_waiting(self) -> None:
-        """Ask labeling again for every waiting run: how far it is, and whether its event was missed. Ends expired ones."""
+        """Ask labeling again for every waiting run, in case its event was missed; end those that have expired."""
         waiting = await self.books.read(lambda book: book.runs(state=RunState.WAITING))
         for run in waiting:
             if run.expires_at is not None and run.expires_at <= self.clock():

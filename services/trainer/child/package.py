@@ -42,7 +42,7 @@ def export(network: SmallNetwork, channels: int, height: int, width: int) -> byt
         torch.onnx.export(
             _Export(network).to(memory_format=torch.contiguous_format),
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # a stream is taken, though the annotation does not say so
             input_names=["image"],
             output_names=["logits", "embedding"],
             dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}, "embedding": {0: "batch"}},

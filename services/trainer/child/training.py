@@ -6,7 +6,6 @@ checkpoint of epoch n ends where an undisturbed one does.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class Trainer:
     """Trains one network; `checkpoint` is replaced after each epoch, atomically."""
 
     def __init__(self, network: SmallNetwork, recipe: Recipe, checkpoint: Path) -> None:
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.to(memory_format=torch.channels_last)
         self._recipe = recipe
         self._checkpoint = checkpoint
         steps = recipe.epochs * recipe.steps_an_epoch
@@ -142,7 +141,7 @@ class Trainer:
         }
         part = self._checkpoint.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, self._checkpoint)
+        part.replace(self._checkpoint)
 
 
 def predict(network: SmallNetwork, images: Images, batch: int = 512) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
