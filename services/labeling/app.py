@@ -25,7 +25,8 @@ from services.labeling.handlers.keeping import Keeper
 from services.labeling.handlers.labels import LabelHandlers
 from services.labeling.handlers.tasks import TaskHandlers
 from services.labeling.handlers.versions import VersionHandlers
-from services.labeling.inbound.grpc import Handlers, LabelingServicer
+from services.labeling.inbound.calls import Handlers
+from services.labeling.inbound.grpc import LabelingServicer
 from services.labeling.inbound.http import routes
 from services.labeling.inbound.kafka import Listener
 from services.labeling.outbound.ingest import IngestDirectory

@@ -72,11 +72,17 @@ def full_probabilities(prediction: Prediction, policy: DrawPolicy) -> tuple[floa
     return policy.uniform_share, policy.uncertainty_share * (1.0 - prediction.margin) ** 2
 
 
+def uniform_probability(policy: DrawPolicy, factor: float) -> float:
+    """Of a uniform draw within the budget; never below the floor, unless uniform draws are switched off."""
+    if policy.uniform_share == 0:
+        return 0.0
+    return min(1.0, max(policy.uniform_floor, policy.uniform_share * factor))
+
+
 def draw_arriving(prediction: Prediction, policy: DrawPolicy, factor: float, *, uncertain: bool) -> Draw | None:
     """The draw of a prediction that has just arrived, or None; `uncertain` false pauses draws by uncertainty."""
-    uniform, uncertainty = full_probabilities(prediction, policy)
-    if policy.uniform_share > 0:
-        uniform = min(1.0, max(policy.uniform_floor, uniform * factor))
+    uniform = uniform_probability(policy, factor)
+    _, uncertainty = full_probabilities(prediction, policy)
     if unit("uniform", prediction.asset_id) < uniform:
         return Draw(Origin.UNIFORM, uniform)
     uncertainty *= factor

@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.common.metrics import LABELING_CLOSED
-from services.labeling.domain.drawing import DrawPolicy, Rate, draw_arriving, full_probabilities, unit
+from services.labeling.domain.drawing import (
+    DrawPolicy,
+    Rate,
+    draw_arriving,
+    full_probabilities,
+    uniform_probability,
+    unit,
+)
 from services.labeling.domain.model import CHAMPION, Dataset, Draw, Incident, Micros, Origin, Prediction, Task
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.handlers.asking import ask, dataset_for, task_of
@@ -100,4 +107,5 @@ class _Round:
     def _drift_draw(self, incident: Incident) -> Draw:
         self.incidents[incident.id] = replace(incident, drawn=incident.drawn + 1)
         self.touched.add(incident.id)
-        return Draw(Origin.DRIFT, self.policy.drift_share)
+        uniform = uniform_probability(self.policy, self.factor)
+        return Draw(Origin.DRIFT, (1.0 - uniform) * self.policy.drift_share)

@@ -141,9 +141,12 @@ class LabelHandlers:
             self.on_labels()
         return annotation
 
-    async def page(self, chosen: AnnotationFilter) -> list[tuple[int, Annotation]]:
-        """Annotations with their sequence, in the order in which they were given."""
-        return await self.ledgers.read(lambda ledger: ledger.annotations.page(chosen))
+    async def page(self, chosen: AnnotationFilter) -> tuple[list[Annotation], str]:
+        """A page in the order in which they were given, and the cursor of the next one, "" at the end."""
+        one_more = replace(chosen, limit=chosen.limit + 1)
+        rows = await self.ledgers.read(lambda ledger: ledger.annotations.page(one_more))
+        page = rows[: chosen.limit]
+        return [annotation for _, annotation in page], str(page[-1][0]) if len(rows) > len(page) else ""
 
     def _prepare(
         self,

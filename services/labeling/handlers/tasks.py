@@ -14,7 +14,6 @@ from services.labeling.errors import UnknownClass, UnknownTask
 from services.labeling.handlers.labels import Said, Scribe
 
 MOST_LEASED = 100
-MOST_LISTED = 1_000
 LEASE_SECONDS = 300
 LONGEST_LEASE_SECONDS = 86_400
 
@@ -63,13 +62,13 @@ class TaskHandlers:
             self.on_labels()
         return annotations
 
-    async def page(self, state: State | None, after: int, limit: int) -> tuple[list[Task], dict[State, int]]:
-        """At most `limit` tasks (100 when 0) after that sequence, and how many there are in each state."""
-        if not 0 <= limit <= MOST_LISTED:
-            raise InvalidMessage(f"`limit` is 1 to {MOST_LISTED}, got {limit}.", field="limit")
+    async def page(self, state: State | None, after: int, limit: int) -> tuple[list[Task], str, dict[State, int]]:
+        """A page after that sequence, the next one's cursor ("" at the end), and how many there are in each state."""
 
-        def work(ledger: Ledger) -> tuple[list[Task], dict[State, int]]:
-            return _with_classes(ledger, ledger.tasks.page(state, after, limit or 100)), ledger.tasks.counts()
+        def work(ledger: Ledger) -> tuple[list[Task], str, dict[State, int]]:
+            rows = ledger.tasks.page(state, after, limit + 1)
+            cursor = str(rows[limit - 1].sequence) if len(rows) > limit else ""
+            return _with_classes(ledger, rows[:limit]), cursor, ledger.tasks.counts()
 
         return await self.ledgers.read(work)
 

@@ -177,8 +177,16 @@ def _keep(
     ledger.datasets.put_request(replace(known, state=RequestState.SERVED, version=version.number))
     closed = ledger.tasks.close_cause(request.id)
     if request.labels_wanted:
-        closed += ledger.tasks.close_origins(version.dataset, (Origin.DRIFT,))
+        closed += _stop_drift_draws(ledger, request)
     LABELING_CLOSED.labels("served").inc(closed)
     LABELING_REQUESTS.set(len(ledger.datasets.open_requests()))
     ledger.say_created(version)
     return True
+
+
+def _stop_drift_draws(ledger: Ledger, request: VersionRequest) -> int:
+    """People's time is scarce: what a drift asked for is known once the labels for its repair are there."""
+    for incident in ledger.datasets.drawing_incidents():
+        if request.model in ("", incident.model):
+            ledger.datasets.put_incident(replace(incident, drawing=False))
+    return ledger.tasks.close_origins(request.dataset, (Origin.DRIFT,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
@@ -13,26 +12,12 @@ from irisloop.labeling.v1 import labeling_pb2_grpc
 from services.common.errors import InvalidMessage
 from services.common.grpc import principal
 from services.labeling import codec
-from services.labeling.domain.model import Asset, Label, Micros, State, Task
+from services.labeling.domain.model import Asset, Label, Micros
 from services.labeling.domain.ports import AnnotationFilter
-from services.labeling.domain.queue import RANKS
-from services.labeling.handlers.datasets import DatasetHandlers
-from services.labeling.handlers.labels import LabelHandlers
-from services.labeling.handlers.tasks import Answer, TaskHandlers
-from services.labeling.handlers.versions import VersionHandlers
+from services.labeling.handlers.tasks import Answer
+from services.labeling.inbound.calls import Handlers, page_size, page_start, task_message, task_state
 
 Context = grpc.aio.ServicerContext[Any, Any]
-MOST_LISTED = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Handlers:
-    """What the transports call."""
-
-    labels: LabelHandlers
-    tasks: TaskHandlers
-    datasets: DatasetHandlers
-    versions: VersionHandlers
 
 
 class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
@@ -63,20 +48,16 @@ class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
 
     async def ListAnnotations(self, request: pb.ListAnnotationsRequest, context: Context) -> pb.ListAnnotationsResponse:
         """A page."""
-        limit = page_size(request.limit)
         chosen = AnnotationFilter(
             request.asset_id,
             request.camera_id,
             _optional(request, "since"),
             request.revisions,
             page_start(request.cursor),
-            limit,
+            page_size(request.limit),
         )
-        rows = await self._handlers.labels.page(chosen)
-        return pb.ListAnnotationsResponse(
-            annotations=[codec.annotation_message(annotation) for _, annotation in rows],
-            next_cursor=str(rows[-1][0]) if len(rows) == limit else "",
-        )
+        annotations, cursor = await self._handlers.labels.page(chosen)
+        return pb.ListAnnotationsResponse(annotations=map(codec.annotation_message, annotations), next_cursor=cursor)
 
     async def LeaseTasks(self, request: pb.LeaseTasksRequest, context: Context) -> pb.LeaseTasksResponse:
         """The tasks to answer next."""
@@ -96,12 +77,13 @@ class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
         """A page, and the counts of all."""
-        limit = page_size(request.limit)
-        state = State(request.state) if request.state else None
-        tasks, counts = await self._handlers.tasks.page(state, page_start(request.cursor), limit)
+        state = task_state(pb.TaskState.Name(request.state)) if request.state else None
+        tasks, cursor, counts = await self._handlers.tasks.page(
+            state, page_start(request.cursor), page_size(request.limit)
+        )
         return pb.ListTasksResponse(
             tasks=map(task_message, tasks),
-            next_cursor=str(tasks[-1].sequence) if len(tasks) == limit else "",
+            next_cursor=cursor,
             counts={key.name.lower(): count for key, count in counts.items()},
         )
 
@@ -173,22 +155,3 @@ def _imported(message: pb.ImportedLabel, place: int) -> tuple[Asset, tuple[Label
 def _optional(request: Any, field: str) -> Micros | None:
     stamp: Timestamp = getattr(request, field)
     return codec.micros(stamp) if request.HasField(field) else None
-
-
-def task_message(task: Task) -> pb.Task:
-    """With its priority."""
-    return codec.task_message(task, RANKS[task.draw.origin])
-
-
-def page_size(limit: int) -> int:
-    """1-1000; 100 when 0."""
-    if not 0 <= limit <= MOST_LISTED:
-        raise InvalidMessage(f"`limit` is 1 to {MOST_LISTED}, got {limit}.", field="limit")
-    return limit or 100
-
-
-def page_start(cursor: str) -> int:
-    """The sequence after which the page begins."""
-    if cursor and not (cursor.isdecimal() and len(cursor) < 19):
-        raise InvalidMessage("`cursor` is not one that this list gave out.", field="cursor")
-    return int(cursor or 0)

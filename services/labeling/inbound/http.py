@@ -1,7 +1,6 @@
 """Labeling for people and scripts: tasks, annotations, datasets and versions under `/api/v1`.
 
-A request is turned into the contract's message and answered by the same servicer methods that gRPC calls, so that there
-is one road and one form of every answer.
+The same handlers as by gRPC, and answers in the form of the contract's messages.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from services.common.http import Principal
 from services.labeling import codec
-from services.labeling.domain.model import Label, State
+from services.labeling.domain.model import Label
 from services.labeling.domain.ports import AnnotationFilter
 from services.labeling.handlers.tasks import Answer
-from services.labeling.inbound.grpc import Handlers, page_start, task_message
+from services.labeling.inbound.calls import Handlers, page_start, task_message, task_state
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 
@@ -105,11 +104,11 @@ def routes(handlers: Handlers) -> APIRouter:
 def _tasks(router: APIRouter, handlers: Handlers) -> None:
     @router.get("/tasks")
     async def list_tasks(state: str = "", limit: Limit = 100, cursor: str = "") -> dict[str, Any]:
-        chosen = State[state.upper()] if state.upper() in State.__members__ else None
-        tasks, counts = await handlers.tasks.page(chosen, page_start(cursor), limit)
+        chosen = task_state(state) if state else None
+        tasks, following, counts = await handlers.tasks.page(chosen, page_start(cursor), limit)
         return {
             "tasks": [_json(task_message(task)) for task in tasks],
-            "next_cursor": str(tasks[-1].sequence) if len(tasks) == limit else "",
+            "next_cursor": following,
             "counts": {key.name.lower(): count for key, count in counts.items()},
         }
 
@@ -135,10 +134,10 @@ def _annotations(router: APIRouter, handlers: Handlers) -> None:
         cursor: str = "",
     ) -> dict[str, Any]:
         chosen = AnnotationFilter(asset_id, camera_id, _micros(since), revisions, page_start(cursor), limit)
-        rows = await handlers.labels.page(chosen)
+        annotations, following = await handlers.labels.page(chosen)
         return {
-            "annotations": [_json(codec.annotation_message(annotation)) for _, annotation in rows],
-            "next_cursor": str(rows[-1][0]) if len(rows) == limit else "",
+            "annotations": [_json(codec.annotation_message(annotation)) for annotation in annotations],
+            "next_cursor": following,
         }
 
     @router.post("/annotations")

@@ -83,10 +83,10 @@ async def test_frames_that_arrive_later_are_asked_about_too(tmp_path: Path) -> N
         await labeling.datasets.put("garments", CLASSES, ("*",))
         await labeling.versions.request("r-1", "garments", START, 30, "garments", "trainer")
         await show(labeling, 20)
-        few = (await labeling.tasks.page(None, 0, 0))[1][State.OPEN]
+        few = (await labeling.tasks.page(None, 0, 1))[2][State.OPEN]
         assert few == 10
         await show(labeling, 200, first=20)
-        assert (await labeling.tasks.page(None, 0, 0))[1][State.OPEN] == 33
+        assert (await labeling.tasks.page(None, 0, 1))[2][State.OPEN] == 33
 
 
 async def test_a_cancelled_request_takes_its_tasks_along(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ async def test_a_cancelled_request_takes_its_tasks_along(tmp_path: Path) -> None
         await labeling.versions.request("r-1", "garments", START, 10, "garments", "trainer")
         await labeling.versions.cancel("r-1")
         assert await labeling.tasks.lease(10, 60, "", "ann") == []
-        assert (await labeling.tasks.page(None, 0, 0))[1] == {State.CLOSED: 11}
+        assert (await labeling.tasks.page(None, 0, 1))[2] == {State.CLOSED: 11}
 
 
 async def test_what_is_no_longer_needed_is_closed_once_a_request_is_served(tmp_path: Path) -> None:
@@ -106,4 +106,4 @@ async def test_what_is_no_longer_needed_is_closed_once_a_request_is_served(tmp_p
         await labeling.versions.request("r-1", "garments", START, 40, "garments", "trainer")
         await labeling.answer_all(most=40)
         assert len(await labeling.created()) == 1
-        assert (await labeling.tasks.page(None, 0, 0))[1] == {State.DONE: 40, State.CLOSED: 4}
+        assert (await labeling.tasks.page(None, 0, 1))[2] == {State.DONE: 40, State.CLOSED: 4}

@@ -1,4 +1,4 @@
-"""A labeling service in memory for tests: its own database file and object folder, a memory bus, a clock that is set."""
+"""A labeling service for tests: its own database file and object folder, a memory bus, a clock that is set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from irisloop.ingest.v1 import ingest_pb2
 from irisloop.labeling.v1 import labeling_pb2 as pb
 from irisloop.monitor.v1 import monitor_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ANNOTATION_CONFIRMED, ASSET_DELETED, ASSET_STORED, DATASET_VERSION_CREATED
-from irisloop.topics import DRIFT_DETECTED, PREDICTION_MADE
+from irisloop.topics import (
+    ANNOTATION_CONFIRMED,
+    ASSET_DELETED,
+    ASSET_STORED,
+    DATASET_VERSION_CREATED,
+    DRIFT_DETECTED,
+    PREDICTION_MADE,
+)
 
 from services.common.bus import Delivery, Event, MemoryBroker, MemoryBus, derive_id
 from services.common.database import Database, sqlite_url
@@ -30,7 +36,7 @@ from services.labeling.handlers.keeping import Keeper
 from services.labeling.handlers.labels import LabelHandlers
 from services.labeling.handlers.tasks import Answer, TaskHandlers
 from services.labeling.handlers.versions import VersionHandlers
-from services.labeling.inbound.grpc import Handlers
+from services.labeling.inbound.calls import Handlers
 from services.labeling.inbound.kafka import Listener
 from services.labeling.outbound.ledger import SqlLedgers
 from services.labeling.outbound.manifests import ParquetManifests
@@ -177,7 +183,9 @@ def predicted(
 
 def drift(revision: int, **fields: Any) -> Event[monitor_pb2.DriftDetected]:
     """Monitor's event about incident `i-1`; `began_at` and `closed_at` are microseconds."""
-    times = {name: codec.timestamp(fields.pop(name)) for name in ("began_at", "closed_at") if name in fields}
+    times: dict[str, Any] = {
+        name: codec.timestamp(fields.pop(name)) for name in ("began_at", "closed_at") if name in fields
+    }
     incident = monitor_pb2.Incident(id="i-1", model="garments", **times, **fields)
     value = monitor_pb2.DriftDetected(incident=incident, revision=revision)
     identity = derive_id("drift", "i-1", str(revision))
