@@ -16,10 +16,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from pydantic import SecretStr
 
+from services.common.imports import without
 from services.common.settings import CommonSettings
+
+with without("rich"):  # for coloured tracebacks: 0.2 s and 5 MB in each process
+    import structlog
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
