@@ -43,7 +43,7 @@ async def running_kafka(folder: Path, *, prefix: Sequence[str] = ()) -> AsyncIte
     kafka = EmbeddedKafka(folder, free_port(), free_port())
     kafka.prepare(jars)
     log = (folder / "log.txt").open("wb")
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: ASYNC220 - its pipes are files
         [*prefix, *kafka.command(jars)], env=kafka.environment(), stdout=log, stderr=subprocess.STDOUT
     )
     try:
