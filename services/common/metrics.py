@@ -57,6 +57,46 @@ READY: Final = Gauge("irisloop_common_ready_state", "1 while the service is read
 
 # ---- bus -----------------------------------------------------------------------------------------------------------
 
+BUS_RECORDS: Final = Counter(
+    "irisloop_common_bus_records_total", "Records taken to their effect; handler: one of topics.yaml.", ["handler"]
+)
+BUS_PUBLISHED: Final = Counter("irisloop_common_bus_published_total", "Events that the broker acknowledged.")
+BUS_BATCH_SECONDS: Final = Histogram(
+    "irisloop_common_bus_batch_seconds",
+    "Time a handler took for a batch; handler: one of topics.yaml.",
+    ["handler"],
+    buckets=LATENCY_BUCKETS,
+)
+BUS_RETRIES: Final = Counter(
+    "irisloop_common_bus_retries_total", "Batches to be tried once more; handler: one of topics.yaml.", ["handler"]
+)
+BUS_DEAD_LETTERS: Final = Counter(
+    "irisloop_common_bus_dead_letters_total", "Records kept as dead letters; handler: one of topics.yaml.", ["handler"]
+)
+BUS_TRANSACTIONS: Final = Counter(
+    "irisloop_common_bus_transactions_total",
+    "Steps of streams; handler: one of topics.yaml, outcome: committed, undone, fenced.",
+    ["handler", "outcome"],
+)
+BUS_RENEWALS: Final = Counter(
+    "irisloop_common_bus_renewals_total",
+    "Clients built anew after an error that would not have passed; kind: shared, every-instance, stream, producer.",
+    ["kind"],
+)
+BUS_NOISE: Final = Counter(
+    "irisloop_common_bus_noise_total",
+    "Lines of the Kafka client that say nothing new and are left out; kind: txn-retry, coordinator, connection.",
+    ["kind"],
+)
+BUS_LAG: Final = Gauge(
+    "irisloop_common_bus_lag_records", "Records a handler has not handled yet; handler: one of topics.yaml.", ["handler"]
+)
+BUS_BACKLOG_SHARE: Final = Gauge(
+    "irisloop_common_bus_backlog_share",
+    "Age of a handler's oldest waiting record as a share of its topic's retention; an alarm above 0.5.",
+    ["handler"],
+)
+
 # ---- ingest --------------------------------------------------------------------------------------------------------
 
 INGEST_FRAMES: Final = Counter(
@@ -116,7 +156,7 @@ SERVING_ERRORS: Final = Counter(
     "irisloop_serving_errors_total", "Assets of bound cameras whose prediction is an error, which the event names."
 )
 SERVING_REPEATS: Final = Counter(
-    "irisloop_serving_repeats_total", "Assets that came again after all their predictions were made."
+    "irisloop_serving_repeats_total", "Predictions not made since they were made before: their asset came again."
 )
 SERVING_DIRECT_DROPPED: Final = Counter(
     "irisloop_serving_direct_dropped_total", "Clients' predictions that did not become events: the buffer was full."

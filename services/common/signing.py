@@ -1,4 +1,4 @@
-"""Ed25519 signatures over digests (RFC 8032): who signs makes the key on first use, who verifies trusts a folder of keys."""
+"""Ed25519 signatures over digests (RFC 8032): who signs first makes the key, who verifies trusts a folder of keys."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What serving knows without a network, a clock or a file."""

@@ -1,0 +1,137 @@
+"""Tensors as the Open Inference Protocol carries them, to and from numpy (little-endian, row-major)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from services.serving.errors import BadRequest
+
+Array: TypeAlias = NDArray[Any]
+
+DTYPES: Final[dict[str, DTypeLike]] = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": np.object_,
+}
+LENGTH: Final = struct.Struct("<I")
+MOST_DIMENSIONS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor as the graph declares it; -1 stands for a dimension of any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorData:
+    """A tensor as a call carries it: `raw` bytes, or `values` in row-major order."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    raw: bytes | None = None
+    values: Sequence[Any] = ()
+
+
+def decoded(tensor: TensorData) -> Array:
+    """The tensor as an array of its shape. Raises `BadRequest` when the parts do not fit each other."""
+    dtype = DTYPES.get(tensor.datatype)
+    if dtype is None:
+        raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}, which is not served")
+    if len(tensor.shape) > MOST_DIMENSIONS or any(size < 0 for size in tensor.shape):
+        raise _bad(tensor, f"has the shape {list(tensor.shape)}")
+    count = math.prod(tensor.shape)
+    if tensor.raw is None:
+        return _from_values(tensor, dtype, count)
+    if tensor.datatype == "BYTES":
+        return _shaped(tensor, np.array([*_strings(tensor, tensor.raw), None], dtype=np.object_)[:-1], count)
+    wanted = count * np.dtype(dtype).itemsize
+    if len(tensor.raw) != wanted:
+        raise _bad(tensor, f"holds {len(tensor.raw)} bytes; its shape and datatype need {wanted}")
+    return np.frombuffer(tensor.raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(tensor.shape)
+
+
+def encoded(array: Array) -> bytes:
+    """The raw form."""
+    if array.dtype == np.object_ or array.dtype.kind in "US":
+        parts: list[bytes] = []
+        for item in array.ravel():
+            data = item if isinstance(item, bytes) else str(item).encode()
+            parts += [LENGTH.pack(len(data)), data]
+        return b"".join(parts)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def datatype_of(array: Array) -> str:
+    """The protocol's name of the array's type. Raises `KeyError` for one that it has not."""
+    return NAMES[array.dtype] if array.dtype.kind not in "OUS" else "BYTES"
+
+
+NAMES: Final = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+
+
+def check(spec: TensorSpec, tensor: TensorData, batched: bool) -> None:
+    """Raises `BadRequest` unless the tensor is what the graph declares; `batched`: the first dimension is the batch."""
+    if tensor.datatype != spec.datatype:
+        raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}; the model takes {spec.datatype!r}")
+    fits = len(tensor.shape) == len(spec.shape) and all(
+        wanted in (-1, size) for size, wanted in zip(tensor.shape, spec.shape, strict=True)
+    )
+    if not fits or (batched and tensor.shape[0] < 1):
+        raise _bad(tensor, f"has the shape {list(tensor.shape)[:MOST_DIMENSIONS]}; the model takes {list(spec.shape)}")
+
+
+def _bad(tensor: TensorData, problem: str) -> BadRequest:
+    return BadRequest(f"Input {tensor.name[:128]!r} {problem}.", field=f"inputs.{tensor.name[:128]}")
+
+
+def _from_values(tensor: TensorData, dtype: DTypeLike, count: int) -> Array:
+    if len(tensor.values) != count:
+        raise _bad(tensor, f"holds {len(tensor.values)} values; its shape needs {count}")
+    try:
+        array = np.array(tensor.values, dtype=dtype)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise _bad(tensor, f"holds values that are not {tensor.datatype}") from error
+    return _shaped(tensor, array, count)
+
+
+def _shaped(tensor: TensorData, array: Array, count: int) -> Array:
+    if array.size != count:
+        raise _bad(tensor, f"holds {array.size} values; its shape needs {count}")
+    return array.reshape(tensor.shape)
+
+
+def _strings(tensor: TensorData, raw: bytes) -> list[bytes]:
+    items: list[bytes] = []
+    place = 0
+    while place < len(raw):
+        if place + LENGTH.size > len(raw):
+            raise _bad(tensor, "ends inside the length of a string")
+        (size,) = LENGTH.unpack_from(raw, place)
+        place += LENGTH.size
+        if place + size > len(raw):
+            raise _bad(tensor, "ends inside a string")
+        items.append(raw[place : place + size])
+        place += size
+    return items

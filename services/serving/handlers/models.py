@@ -1,0 +1,161 @@
+"""Follows registry's aliases: loads aside, swaps the route table, retires what nothing points at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Self
+
+from services.common.errors import IrisloopError, Transient
+from services.common.metrics import SERVING_VERSIONS
+from services.common.telemetry import log
+from services.serving.domain.ports import Announcer, Deployment, DeploymentState, ModelSource
+from services.serving.domain.routes import Publication, Route, RouteTable, Target, Version
+
+Clock = Callable[[], datetime]
+
+
+class Models:
+    """The route table of this replica and the deployments behind it."""
+
+    def __init__(self, source: ModelSource, announcer: Announcer, clock: Clock) -> None:
+        self._source = source
+        self._announcer = announcer
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._pending: list[Deployment] = []
+        self._deployments: dict[tuple[str, str], Deployment] = {}
+        self.table = RouteTable()
+
+    @property
+    def deployments(self) -> list[Deployment]:
+        """What is, was or should be loaded here, by model and version."""
+        return [self._deployments[key] for key in sorted(self._deployments)]
+
+    async def follow(self, publications: Sequence[tuple[Publication, datetime]]) -> None:
+        """Bring the table to the newest revision of each model; `datetime` is the publication's event time.
+
+        Raises `Transient` when a package cannot be fetched now, or the announcement cannot be made: call again.
+        """
+        newest: dict[str, tuple[Publication, datetime]] = {}
+        for publication, said_at in publications:
+            known = newest.get(publication.model)
+            if known is None or publication.revision >= known[0].revision:
+                newest[publication.model] = (publication, said_at)
+        async with self._lock:
+            for publication, said_at in newest.values():
+                route = self.table.routes.get(publication.model)
+                if route is None or publication.revision > route.revision:
+                    await self._apply(publication, said_at)
+            await self._flush()
+
+    async def __aenter__(self) -> Self:
+        """Nothing is loaded before aliases are heard."""
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close every engine."""
+        async with self._lock:
+            table, self.table = self.table, RouteTable()
+            for route in table.routes.values():
+                for version in route.versions.values():
+                    await version.engine.close()
+
+    async def _apply(self, publication: Publication, said_at: datetime) -> None:
+        before = self.table.routes.get(publication.model)
+        loaded, problems = await self._load_missing(publication, before)
+        aliases = _effective(publication, loaded, before)
+        after = Route(publication.model, publication.revision, dict(publication.aliases), aliases, problems)
+        self.table = self.table.replaced(after)
+        SERVING_VERSIONS.set(sum(len(route.versions) for route in self.table.routes.values()))
+        self._note(before, after, said_at)
+        kept = after.versions
+        for name, version in (before.versions if before else {}).items():
+            if kept.get(name) is not version:
+                version.engine.retire()
+        for name, version in loaded.items():
+            if kept.get(name) is not version:
+                version.engine.retire()
+        log.info(
+            "routes_swapped",
+            model=after.model,
+            revision=after.revision,
+            aliases={alias: version.name for alias, version in aliases.items()},
+        )
+
+    async def _load_missing(
+        self, publication: Publication, before: Route | None
+    ) -> tuple[dict[str, Version], dict[str, str]]:
+        """Every version asked for: the one that runs already, or a new one; and why some are not there."""
+        loaded: dict[str, Version] = {}
+        problems: dict[str, str] = {}
+        running = before.versions if before else {}
+        for target in {target.version: target for target in publication.aliases.values()}.values():
+            present = running.get(target.version)
+            if present is not None and present.digest == target.digest:
+                loaded[target.version] = present
+                continue
+            try:
+                loaded[target.version] = await self._load(publication.model, target)
+            except Transient:
+                await _close_new(loaded, running)
+                raise
+            except Exception as error:
+                # One broken package may fail in any way inside the runtime; the others go on.
+                problems[target.version] = str(error) or repr(error)
+                log.error(
+                    "version_failed_to_load",
+                    model=publication.model,
+                    version=target.version,
+                    error=problems[target.version],
+                    exc_info=None if isinstance(error, IrisloopError) else error,
+                )
+        return loaded, problems
+
+    async def _load(self, model: str, target: Target) -> Version:
+        card, engine = await self._source.load(target)
+        return Version(model, target.version, target.digest, card, engine)
+
+    def _note(self, before: Route | None, after: Route, said_at: datetime) -> None:
+        """Write down, and keep for the announcement, what changed between two routes."""
+        for name, version in after.versions.items():
+            self._change(after, name, after.roles(version), "loaded", "", said_at)
+        for name, problem in after.problems.items():
+            roles = tuple(sorted(alias for alias, target in after.asked.items() if target.version == name))
+            self._change(after, name, roles, "failed", problem, said_at)
+        for name in before.versions if before else ():
+            if name not in after.versions and name not in after.problems:
+                self._change(after, name, (), "unloaded", "", said_at)
+
+    def _change(
+        self, route: Route, version: str, roles: tuple[str, ...], state: DeploymentState, error: str, said_at: datetime
+    ) -> None:
+        key = (route.model, version)
+        known = self._deployments.get(key)
+        if known is not None and (known.roles, known.state, known.error) == (roles, state, error):
+            return
+        change = Deployment(route.model, version, roles, state, error, self._clock(), route.revision, said_at)
+        self._deployments[key] = change
+        self._pending.append(change)
+
+    async def _flush(self) -> None:
+        if self._pending:
+            await self._announcer.announce(self._pending)
+            self._pending = []
+
+
+def _effective(publication: Publication, loaded: Mapping[str, Version], before: Route | None) -> dict[str, Version]:
+    """Each alias's version; where it failed to load, the version that answered before goes on."""
+    aliases: dict[str, Version] = {}
+    for alias, target in publication.aliases.items():
+        version = loaded.get(target.version) or (before.aliases.get(alias) if before else None)
+        if version is not None:
+            aliases[alias] = version
+    return aliases
+
+
+async def _close_new(loaded: Mapping[str, Version], running: Mapping[str, Version]) -> None:
+    for name, version in loaded.items():
+        if running.get(name) is not version:
+            await version.engine.close()

@@ -1,0 +1,1 @@
+"""The roads into serving: topics, the Open Inference Protocol, ServingService, HTTP."""

@@ -1,0 +1,1 @@
+"""The roads out of serving: onnxruntime, the object store, the database, topics."""

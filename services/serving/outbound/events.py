@@ -1,0 +1,118 @@
+"""Predictions and deployments as the contract's messages, and deployments on their way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.ingest.v1 import ingest_pb2
+from irisloop.serving.v1 import serving_pb2 as pb
+from irisloop.topics import DEPLOYMENT_CHANGED, PREDICTION_MADE
+
+from services.common.bus import Bus, Event, derive_id
+from services.common.telemetry import new_traceparent
+from services.serving.domain.features import Answer
+from services.serving.domain.ports import Deployment
+from services.serving.domain.predictions import Made
+
+STATES: Final = {
+    "loaded": pb.DEPLOYMENT_STATE_LOADED,
+    "failed": pb.DEPLOYMENT_STATE_FAILED,
+    "unloaded": pb.DEPLOYMENT_STATE_UNLOADED,
+}
+
+
+class DeploymentEvents:
+    """Implements `Announcer` on the bus."""
+
+    def __init__(self, bus: Bus, replica: str) -> None:
+        self._bus = bus
+        self._replica = replica
+
+    async def announce(self, changes: Sequence[Deployment]) -> None:
+        """Publish; the same change said again, after a restart, bears the same id."""
+        await self._bus.publish([deployment_event(change, self._replica) for change in changes])
+
+
+def deployment_event(change: Deployment, replica: str) -> Event[pb.DeploymentChanged]:
+    """The event of one change."""
+    said = (change.model, change.version, replica, str(change.revision), change.state, change.error, *change.roles)
+    return Event(
+        DEPLOYMENT_CHANGED,
+        key=f"{change.model}/{replica}",
+        value=pb.DeploymentChanged(deployment=deployment_message(change, replica)),
+        ce_id=derive_id("deployment", *said),
+        ce_time=change.cause_time,
+    )
+
+
+def deployment_message(change: Deployment, replica: str) -> pb.Deployment:
+    """The contract's message."""
+    return pb.Deployment(
+        model=change.model,
+        version=change.version,
+        replica=replica,
+        roles=change.roles,
+        state=STATES[change.state],
+        error=change.error,
+        changed_at=timestamp(change.changed_at),
+    )
+
+
+def asset_prediction(
+    made: Made, asset: ingest_pb2.Asset, replica: str, partition: int, traceparent: str, captured_at: datetime
+) -> Event[pb.PredictionMade]:
+    """The event of a prediction on a camera's asset, on the asset's own partition and in its trace."""
+    prediction = message(made.id, made.model, made.version, made.role, made.answer, made.latency_ms, replica)
+    prediction.asset_id, prediction.camera_id, prediction.historical = asset.id, asset.camera_id, asset.historical
+    prediction.captured_at.CopyFrom(asset.captured_at)
+    prediction.predicted_at.FromDatetime(made.predicted_at)
+    if asset.HasField("statistics"):
+        prediction.features.pixels.CopyFrom(asset.statistics)
+    return Event(
+        PREDICTION_MADE,
+        key=f"camera/{asset.camera_id}",
+        value=pb.PredictionMade(prediction=prediction),
+        ce_id=made.id,
+        ce_time=captured_at,
+        traceparent=new_traceparent(traceparent),
+        partition=partition,
+    )
+
+
+def message(
+    identity: str, model: str, version: str, role: str, answer: Answer, latency_ms: float, replica: str
+) -> pb.Prediction:
+    """The parts of a prediction that model and outputs give."""
+    return pb.Prediction(
+        id=identity,
+        model=model,
+        version=version,
+        role=role,
+        latency_ms=latency_ms,
+        scores=[pb.Score(class_name=name, score=score) for name, score in answer.scores],
+        features=features(answer),
+        replica=replica,
+        error=answer.error,
+    )
+
+
+def features(answer: Answer) -> pb.Features:
+    """What the model gave; the rest stays absent."""
+    return pb.Features(
+        max_probability=answer.max_probability,
+        margin=answer.margin,
+        entropy=answer.entropy,
+        energy=answer.energy,
+        projections=answer.projections,
+        embedding_norm=answer.embedding_norm,
+    )
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """As protobuf has it."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
