@@ -14,6 +14,7 @@ from services.common.bus.followed import FollowedTopic, assign_all
 from services.common.bus.producing import Publisher, Raw, quietly_stop, start
 from services.common.bus.shared import SharedConsumer
 from services.common.bus.streamed import StreamRunner
+from services.common.bus.topics import missing_topics
 from services.common.errors import Unavailable
 from services.common.settings import CommonSettings
 
@@ -30,22 +31,30 @@ class KafkaBus:
         self._service = service
         self._publisher = Publisher(settings.kafka, service)
         self._listeners: list[SharedConsumer | FollowedTopic | StreamRunner] = []
+        self._topics: list[str] = []
 
     async def __aenter__(self) -> Self:
-        """Connect and see that the topics are there. Raises `Unavailable`."""
+        """Connect and see that the topics are there: who joins a group before them is given none. Raises `Unavailable`."""
         await self._publisher.start()
+        missing = await missing_topics(self._settings.kafka, self._topics)
+        if missing:
+            words = f"{missing[0]} and {len(missing) - 1} more topics" if len(missing) > 1 else f"topic {missing[0]}"
+            raise Unavailable(f"Kafka has no {words} yet: `irisloop topics apply`", reason="TOPICS_MISSING")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._publisher.stop()
 
     def subscribe(self, subscription: Subscription[Any]) -> None:
+        self._topics.append(subscription.topic.name)
         self._listeners.append(SharedConsumer(self._settings, self._service, subscription, self._publisher))
 
     def follow(self, follow: Follow[Any]) -> None:
+        self._topics.append(follow.topic.name)
         self._listeners.append(FollowedTopic(self._settings, self._service, follow))
 
     def stream(self, stream: Stream) -> None:
+        self._topics += [topic.name for topic in stream.topics]
         self._listeners.append(StreamRunner(self._settings, self._service, stream, self))
 
     async def publish(self, events: Sequence[Event[Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -85,3 +86,16 @@ async def apply(settings: KafkaSettings, *, size: Size = "laptop", replication: 
         raise Unavailable(f"Kafka does not answer at {settings.bootstrap_servers}: {error}") from error
     finally:
         await admin.close()
+
+
+async def missing_topics(settings: KafkaSettings, names: Sequence[str]) -> list[str]:
+    """Which of the topics are not there. Raises `Unavailable`."""
+    admin = AIOKafkaAdminClient(**common_options(settings, "irisloop-topics"))
+    try:
+        await admin.start()
+        present = set(await admin.list_topics())
+    except BROKER_ERRORS as error:
+        raise Unavailable(f"Kafka does not answer at {settings.bootstrap_servers}: {error}") from error
+    finally:
+        await admin.close()
+    return sorted(set(names) - present)
