@@ -34,7 +34,7 @@ class KafkaBus:
         self._topics: list[str] = []
 
     async def __aenter__(self) -> Self:
-        """Connect and see that the topics are there: who joins a group before them is given none. Raises `Unavailable`."""
+        """Connect, and wait for the topics: who joins a group before them is given none. Raises `Unavailable`."""
         await self._publisher.start()
         missing = await missing_topics(self._settings.kafka, self._topics)
         if missing:
