@@ -7,20 +7,17 @@ Both tables belong to the kit; `outbox_tables(metadata)` adds them, and the data
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import os
 import time
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Coroutine, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from zlib import crc32
 
 import sqlalchemy as sa
 
 from services.common.bus.api import Bus, Event, Topic
-from services.common.database import KIT_TABLE, OUTBOX_FILLED, Database
+from services.common.database import KIT_TABLE, OUTBOX_FILLED, Database, explained
 from services.common.errors import InvalidMessage, Transient
 from services.common.metrics import (
     INBOX_REPEATS,
@@ -30,6 +27,7 @@ from services.common.metrics import (
     OUTBOX_PUBLISHED,
     OUTBOX_ROWS,
 )
+from services.common.relay_lock import RelayLock, only_one
 from services.common.telemetry import current_traceparent, log, new_traceparent
 
 if TYPE_CHECKING:
@@ -183,7 +181,7 @@ class OutboxRelay:
     Of all the relays of one database only one works at a time; the others wait to take over.
     """
 
-    def __init__(self, database: Database, bus: Bus, *, remember: timedelta = timedelta(days=8)) -> None:
+    def __init__(self, database: Database, bus: Bus, *, remember: timedelta = timedelta(days=31)) -> None:
         """`remember` is how long the inbox is kept: the longest retention of a topic heard, and a day."""
         self._database = database
         self._bus = bus
@@ -204,8 +202,11 @@ class OutboxRelay:
 
         self._database.on_outbox(wake)
         while True:
-            async with _only_one(self._database) as lock:
-                await self._relay(lock)
+            try:
+                async with only_one(self._database) as lock:
+                    await self._relay(lock)
+            except Exception as error:  # the lock's own connection, or its file: PostgreSQL may be away for a while
+                await self._failed(explained(error, self._database), BACKOFF_S[1])
 
     async def _relay(self, lock: RelayLock) -> None:
         delay = BACKOFF_S[0]
@@ -226,7 +227,7 @@ class OutboxRelay:
 
     async def _failed(self, error: Exception, delay: float) -> None:
         OUTBOX_FAILURES.inc()
-        with suppress(Transient):
+        with suppress(Exception):  # the gauges may wait for the database; the error in hand is what has to be said
             await self._measure(force=True)
         if isinstance(error, Transient):
             log.warning("outbox_waits", reason=error.reason, error=str(error), retry_in_s=delay)
@@ -306,74 +307,3 @@ def _event(row: Any) -> Event[Any]:
         traceparent=row.traceparent,
         partition=row.partition,
     )
-
-
-# ---- one relay a database ----
-
-
-class RelayLock:
-    """Held while this relay is the one that works."""
-
-    async def held(self) -> bool:
-        """Whether it is still held; a file's lock is until it is let go."""
-        return True
-
-
-class PostgresRelayLock(RelayLock):
-    """An advisory lock, which lives and dies with its connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        """`connection` holds the lock."""
-        self._connection = connection
-
-    async def held(self) -> bool:
-        """Ask over the connection itself: when it is gone, so is the lock."""
-        try:
-            await asyncio.to_thread(self._connection.exec_driver_sql, "SELECT 1")
-        except sa.exc.DBAPIError:
-            return False
-        return True
-
-
-@asynccontextmanager
-async def _only_one(database: Database) -> AsyncIterator[RelayLock]:
-    path = database.path
-    if path is None:
-        async with _advisory_lock(database) as lock:
-            yield lock
-        return
-    descriptor = os.open(f"{path}.relay", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        while not _try_flock(descriptor):  # noqa: ASYNC110 - another process holds it and sends no word
-            await asyncio.sleep(0.2)
-        yield RelayLock()
-    finally:
-        os.close(descriptor)
-
-
-def _try_flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@asynccontextmanager
-async def _advisory_lock(database: Database) -> AsyncIterator[RelayLock]:
-    from services.common.database import postgres_engine
-
-    engine = postgres_engine(database.url, pool_size=1, writing=True, schema=database.schema)
-    engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-    key = crc32(f"irisloop relay {database.schema}".encode())
-    try:
-        connection = await asyncio.to_thread(engine.connect)
-        try:
-            statement = sa.text("SELECT pg_try_advisory_lock(:key)")
-            while not await asyncio.to_thread(lambda: connection.execute(statement, {"key": key}).scalar()):  # noqa: ASYNC110
-                await asyncio.sleep(0.5)
-            yield PostgresRelayLock(connection)
-        finally:
-            await asyncio.to_thread(connection.close)
-    finally:
-        await asyncio.to_thread(engine.dispose)

@@ -22,7 +22,7 @@ from services.common.bus.api import Bus, Event
 from services.common.database import Database, sqlite_url
 from services.common.outbox import OutboxRelay, enqueue, outbox_tables
 
-ROUNDS = 4
+ROUNDS = 3
 METADATA = sa.MetaData()
 FACTS = sa.Table("facts", METADATA, sa.Column("id", sa.Integer, primary_key=True), sqlite_autoincrement=True)
 outbox_tables(METADATA)

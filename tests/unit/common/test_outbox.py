@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.topics import CAMERA_CHANGED
 
+from services.common import outbox
 from services.common.bus.api import Bus, Event
 from services.common.database import Database, sqlite_url
 from services.common.errors import InvalidMessage, Unavailable
-from services.common.metrics import INBOX_REPEATS, OUTBOX_ROWS
+from services.common.metrics import INBOX_REPEATS, OUTBOX_FAILURES, OUTBOX_ROWS
 from services.common.outbox import BATCH, INBOX, OUTBOX, OutboxRelay, enqueue, fresh, outbox_tables, prune
 from services.common.telemetry import bind_trace, is_valid, new_traceparent, trace_id
 
@@ -187,6 +188,26 @@ async def test_of_two_relays_one_works_and_the_other_takes_over(database: Databa
         await second.holds(1)
         assert [published.ce_id for published in second.published] == ["id-3"]
         await ended(two)
+
+
+async def test_a_lock_that_cannot_be_had_is_tried_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "BACKOFF_S", (0.01, 0.05))
+    assert database.path is not None
+    lock = Path(f"{database.path}.relay")
+    await asyncio.to_thread(lock.mkdir)  # no file can be opened there
+    outlet = Outlet()
+    relay = running(database, outlet)
+    await database.transact(lambda connection: enqueue(connection, [event(1)]))
+    failures = OUTBOX_FAILURES._value.get()
+
+    async def failed_again() -> bool:
+        return bool(OUTBOX_FAILURES._value.get() > failures)
+
+    await until(failed_again)
+    assert outlet.published == []
+    await asyncio.to_thread(lock.rmdir)
+    await outlet.holds(1)
+    await ended(relay)
 
 
 async def test_the_trace_of_the_work_in_hand_is_inherited(database: Database) -> None:
