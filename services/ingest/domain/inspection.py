@@ -24,7 +24,8 @@ SCANS: Final = 100
 """A progressive JPEG of more scans is made to burn time; cameras and editors write about ten."""
 _SCAN: Final = b"\xff\xda"
 _END_OF_JPEG: Final = b"\xff\xd9"
-_PIXELS_AT_ONCE: Final = 2_000_000
+_VALUES_AT_ONCE: Final = 100_000
+"""What is measured together stays in the processor's cache: ten times as quick as a batch of megabytes."""
 _HARMLESS: Final = "extraneous bytes before marker"
 
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -87,7 +88,7 @@ def inspect(frames: Sequence[Frame], limits: Limits) -> list[Verdict]:
         header, pixels = seen
         group = groups[pixels.shape]
         group.append((index, header, pixels))
-        if len(group) * pixels.size > _PIXELS_AT_ONCE:
+        if len(group) * pixels.size > _VALUES_AT_ONCE:
             _measure(frames, group, verdicts)
             group.clear()
     for group in groups.values():

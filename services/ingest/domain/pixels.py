@@ -7,9 +7,8 @@ can be compared with each other; sharpness of different frame sizes cannot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +20,12 @@ THUMBNAIL_SIDE: Final = 16
 UNDEREXPOSED_BELOW: Final = 5.0
 OVEREXPOSED_ABOVE: Final = 250.0
 _BT601: Final = (np.float32(0.299), np.float32(0.587), np.float32(0.114))
-_FULL_SCALE: Final = np.float32(255.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(NamedTuple):
     """Levels and shares in 0..1 of full scale, as `irisloop.ingest.v1.PixelStatistics` names them.
 
-    `frame_difference` is None on a camera's first frame.
+    `frame_difference` is None on a camera's first frame. A tuple, because every frame makes two of them.
     """
 
     brightness: float
@@ -60,21 +57,18 @@ def measure(frames: NDArray[np.uint8]) -> tuple[list[Statistics], NDArray[np.uin
     Luma is ITU-R BT.601; sharpness is the variance of the 4-neighbour Laplacian over the inner pixels, luma in 0..1.
     Thumbnails have shape (n, 16, 16): means over a grid of 16x16 (nearest pixels where a side is below 16).
     """
-    luma = _luma(frames)
-    flat = luma.reshape(len(frames), -1)
-    brightness = flat.mean(axis=1)
-    contrast = flat.std(axis=1)
-    sharpness = _laplacian(luma).reshape(len(frames), -1).var(axis=1) / _FULL_SCALE**2
-    channels = brightness[:, None] if frames.shape[3] == 1 else _channel_means(frames)
-    pixels = flat.shape[1]
-    rows = np.empty((len(frames), 8), dtype=np.float32)
-    rows[:, 0] = brightness / _FULL_SCALE
-    rows[:, 1] = contrast / _FULL_SCALE
-    rows[:, 2] = sharpness
-    rows[:, 3:6] = channels / _FULL_SCALE
-    rows[:, 6] = np.count_nonzero(flat < UNDEREXPOSED_BELOW, axis=1) / pixels
-    rows[:, 7] = np.count_nonzero(flat > OVEREXPOSED_ABOVE, axis=1) / pixels
-    return [Statistics(*row) for row in rows.tolist()], _thumbnails(luma)
+    count, height, width, channels = frames.shape
+    planes = [frames[..., channel].astype(np.float32).reshape(count, -1) for channel in range(channels)]
+    luma = _luma(planes)
+    rows = np.empty((count, 8), dtype=np.float32)
+    rows[:, 0], rows[:, 1] = _mean_and_variance(luma)
+    _, rows[:, 2] = _mean_and_variance(_laplacian(luma, height, width))
+    rows[:, 3:6] = rows[:, :1] if channels == 1 else np.stack([plane.mean(axis=1) for plane in planes], axis=1)
+    rows[:, 6] = [np.count_nonzero(dark) for dark in luma < UNDEREXPOSED_BELOW]
+    rows[:, 7] = [np.count_nonzero(light) for light in luma > OVEREXPOSED_ABOVE]
+    rows[:, 1] = np.sqrt(rows[:, 1])
+    rows *= np.array([*[1 / 255] * 2, 1 / 255**2, *[1 / 255] * 3, *[1 / luma.shape[1]] * 2], dtype=np.float32)
+    return [Statistics(*row) for row in rows.tolist()], _thumbnails(luma.reshape(count, height, width))
 
 
 def differences(before: bytes | None, thumbnails: list[bytes]) -> list[float | None]:
@@ -90,30 +84,32 @@ def differences(before: bytes | None, thumbnails: list[bytes]) -> list[float | N
     return steps if before is not None else [None, *steps]
 
 
-def _luma(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    if frames.shape[3] == 1:
-        return frames[..., 0].astype(np.float32)
-    red, green, blue = _BT601
-    luma: NDArray[np.float32] = frames[..., 0] * red
-    luma += frames[..., 1] * green
-    luma += frames[..., 2] * blue
+def _luma(planes: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    if len(planes) == 1:
+        return planes[0]
+    luma: NDArray[np.float32] = planes[0] * _BT601[0]
+    luma += planes[1] * _BT601[1]
+    luma += planes[2] * _BT601[2]
     return luma
 
 
-def _laplacian(luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    inner: NDArray[np.float32] = luma[:, 1:-1, 1:-1] * np.float32(-4.0)
-    inner += luma[:, :-2, 1:-1]
-    inner += luma[:, 2:, 1:-1]
-    inner += luma[:, 1:-1, :-2]
-    inner += luma[:, 1:-1, 2:]
-    return inner
+def _laplacian(luma: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Of the inner pixels, a row for each frame. Neighbours are taken on the flat rows, which lie side by side in
+    memory; the first and last column get wrong ones and are cut off.
+    """
+    inner: NDArray[np.float32] = luma[:, width:-width] * np.float32(-4.0)
+    inner += luma[:, : -2 * width]
+    inner += luma[:, 2 * width :]
+    inner += luma[:, width - 1 : -width - 1]
+    inner += luma[:, width + 1 : luma.shape[1] - width + 1]
+    return inner.reshape(-1, height - 2, width)[:, :, 1:-1].reshape(len(luma), -1)
 
 
-def _channel_means(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    count, height, width, channels = frames.shape
-    pixels = frames.reshape(count, height * width, channels).astype(np.float32)
-    means: NDArray[np.float32] = np.full(height * width, 1.0 / (height * width), dtype=np.float32) @ pixels
-    return means
+def _mean_and_variance(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Of each row, in two passes: the difference of large squares would lose the small variances."""
+    mean = rows.mean(axis=1)
+    centred = rows - mean[:, None]
+    return mean, np.einsum("ij,ij->i", centred, centred) / np.float32(rows.shape[1])
 
 
 def _thumbnails(luma: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -50,6 +50,7 @@ def settle(batch: Sequence[Judged], known: Known, *, at: datetime, historical_af
     seen = set(known.frames)
     originals = dict(known.originals)
     change = _differences(batch, known)
+    good: dict[str, list[tuple[datetime, bytes]]] = {}
     for judged in batch:
         frame, verdict = judged.frame, judged.verdict
         if frame.id in seen:
@@ -64,7 +65,9 @@ def settle(batch: Sequence[Judged], known: Known, *, at: datetime, historical_af
         asset = _asset(judged, verdict, "" if first == frame.id else first, change.get(frame.id), at, historical_after)
         settlement.assets.append((asset, frame.traceparent))
         settlement.outcomes.append(_outcome(judged, Status.DUPLICATE if asset.duplicate_of else Status.STORED))
-        _count(settlement, known, asset, verdict)
+        good.setdefault(frame.camera_id, []).append((frame.captured_at, verdict.thumbnail))
+    for camera_id, frames in good.items():
+        _count(settlement, known.cameras.get(camera_id), camera_id, frames, at)
     return settlement
 
 
@@ -96,7 +99,7 @@ def _asset(
         width=picture.width,
         height=picture.height,
         exif=picture.exif,
-        statistics=replace(picture.statistics, frame_difference=change),
+        statistics=picture.statistics._replace(frame_difference=change),
         duplicate_of=duplicate_of,
         meta=frame.meta,
         historical=frame.arrived_at - frame.captured_at > historical_after,
@@ -124,15 +127,18 @@ def _outcome(judged: Judged, status: Status, refusal: Refusal | None = None) -> 
     return Outcome(frame.id, status, judged.digest, frame.captured_at, refusal.reason, refusal.detail)
 
 
-def _count(settlement: Settlement, known: Known, asset: Asset, picture: Picture) -> None:
-    camera = settlement.cameras.get(asset.camera_id) or known.cameras.get(asset.camera_id)
+def _count(
+    settlement: Settlement,
+    camera: Camera | None,
+    camera_id: str,
+    frames: Sequence[tuple[datetime, bytes]],
+    at: datetime,
+) -> None:
+    """The camera after its good frames, given as (event time, thumbnail) in order; it is registered by its first."""
     if camera is None:
-        camera = Camera(id=asset.camera_id, registered_at=asset.stored_at)
-        settlement.registered.append(asset.camera_id)
-    last = camera.last_frame_at
-    settlement.cameras[asset.camera_id] = replace(
-        camera,
-        last_frame_at=asset.captured_at if last is None else max(last, asset.captured_at),
-        frames=camera.frames + 1,
-        thumbnail=picture.thumbnail,
+        camera = Camera(id=camera_id, registered_at=at)
+        settlement.registered.append(camera_id)
+    times = [moment for moment, _ in frames] + ([camera.last_frame_at] if camera.last_frame_at is not None else [])
+    settlement.cameras[camera_id] = replace(
+        camera, last_frame_at=max(times), frames=camera.frames + len(frames), thumbnail=frames[-1][1]
     )
