@@ -60,9 +60,7 @@ class Annotators:
         self.taken += len(answer.tasks)
         return list(answer.tasks)
 
-    async def _answer(
-        self, stub: labeling_pb2_grpc.LabelingServiceAsyncStub, tasks: list[labeling_pb2.Task]
-    ) -> None:
+    async def _answer(self, stub: labeling_pb2_grpc.LabelingServiceAsyncStub, tasks: list[labeling_pb2.Task]) -> None:
         await asyncio.sleep(THINK_S + 0.1)
         answers = [labeling_pb2.TaskAnswer(task_id=task.id, labels=self._labels(task)) for task in tasks]
         request = labeling_pb2.AnswerTasksRequest(answers=answers)

@@ -46,7 +46,9 @@ async def bind(deployment: Deployment, model: str) -> None:
     async with channel(deployment.address("serving")) as connection:
         stub: serving_pb2_grpc.ServingServiceAsyncStub = serving_pb2_grpc.ServingServiceStub(connection)
         for role in ("champion", "shadow"):
-            binding = serving_pb2.Binding(model=model, role=role, cameras=sorted({f"{site}/*" for site in CAMERAS.values()}))
+            binding = serving_pb2.Binding(
+                model=model, role=role, cameras=sorted({f"{site}/*" for site in CAMERAS.values()})
+            )
             await call(stub.PutBinding, serving_pb2.PutBindingRequest(binding=binding))
 
 

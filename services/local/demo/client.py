@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import aio as triton
 from tritonclient.grpc import InferInput
+from tritonclient.grpc import aio as triton
 from tritonclient.utils import InferenceServerException
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -74,7 +73,6 @@ class Director:
     chaos: bool
     rate: float
     narrator: Narrator
-    folder: Path
     facts: Facts = field(init=False)
     observer: Observer = field(init=False)
     cameras: Cameras = field(init=False)
@@ -134,8 +132,8 @@ class Director:
     async def _live(self) -> AsyncIterator[None]:
         """Cameras, client, annotators (and chaos) at work until the acts are over."""
         async with asyncio.TaskGroup() as group:
-            workers = [self.client, self.annotators, self.cameras]
-            tasks = [group.create_task(worker.run()) for worker in workers]
+            works = (self.client.run(), self.annotators.run(), self.cameras.run())
+            tasks = [group.create_task(work) for work in works]
             chaos = group.create_task(self._wreak()) if self.chaos else None
             try:
                 yield

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
@@ -66,8 +66,8 @@ class Cameras:
         if frame.number % TRUNCATED_EVERY == TRUNCATED_EVERY - 1:
             self._spawn(self._send_truncated(frame, at))
 
-    def _spawn(self, work: object) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self.sent.waiting.add(task)
         task.add_done_callback(self.sent.waiting.discard)
 

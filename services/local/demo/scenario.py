@@ -81,7 +81,8 @@ class Scenario:
         pixels = blur(pixels, share * self.blur_sigma)
         if self.noise_sigma:
             pixels = pixels + rng.normal(0.0, share * self.noise_sigma, pixels.shape).astype(np.float32)
-        return np.clip(np.rint(pixels * 255.0), 0, 255).astype(np.uint8)
+        seen: Image = np.clip(np.rint(pixels * 255.0), 0, 255).astype(np.uint8)
+        return seen
 
     def truth(self, label: int, camera: str, frame: int) -> int:
         """The right class index of that frame: what a person who knows today's names would say."""
