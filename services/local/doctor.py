@@ -17,8 +17,9 @@ import psutil
 from services.local.errors import LocalError
 from services.local.jars import KAFKA_VERSION, locked_jars, missing_jars
 from services.local.kafka import java
+from services.local.layout import GRPC_PORTS, HTTP_PORTS
 from services.local.ports import holder_of, is_free
-from services.local.settings import GRPC_PORTS, HTTP_PORTS, LocalSettings
+from services.local.settings import LocalSettings
 from services.local.state import DeploymentState
 
 PYTHONS: Final = ((3, 11), (3, 14))

@@ -11,9 +11,9 @@ from typing import Final
 import psutil
 
 from services.local.errors import LocalError
-from services.local.settings import GRPC_PORTS, HTTP_PORTS, LocalSettings
+from services.local.layout import GRPC_PORTS, HOST, HTTP_PORTS
+from services.local.settings import LocalSettings
 
-HOST: Final = "127.0.0.1"
 FREE_RANGE: Final = (20_000, 32_000)
 """Below what the kernel gives to outgoing connections: those could take a port while its service restarts."""
 

@@ -57,9 +57,8 @@ async def newest_predictions(settings: CommonSettings, model: str, version: str)
 @asynccontextmanager
 async def _reading(settings: CommonSettings) -> AsyncIterator[tuple[AIOKafkaConsumer, list[TopicPartition]]]:
     """A consumer of the topic and all its partitions by number. Raises `Unavailable`."""
-    from services.common.bus.connection import make_consumer
+    from services.common.bus.connection import close, make_consumer, start
     from services.common.bus.followed import assign_all
-    from services.common.bus.producing import quietly_stop, start
 
     consumer = make_consumer(settings.kafka, "irisloop-lineage", [PREDICTION_MADE])
     await start(consumer)
@@ -69,7 +68,7 @@ async def _reading(settings: CommonSettings) -> AsyncIterator[tuple[AIOKafkaCons
     except TimeoutError as error:
         raise Unavailable(f"{PREDICTION_MADE.name} could not be read in {TIMEOUT_S:.0f} s.") from error
     finally:
-        await quietly_stop(consumer)
+        await close(consumer)
 
 
 async def _scan(

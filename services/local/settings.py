@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import CommonSettings
-
-SERVICES: Final = ("ingest", "labeling", "trainer", "registry", "serving", "monitor")
-
-HTTP_PORTS: Final = {
-    "ingest": 8110,
-    "labeling": 8120,
-    "trainer": 8130,
-    "registry": 8140,
-    "serving": 8000,
-    "monitor": 8160,
-}
-GRPC_PORTS: Final = {
-    "ingest": 8111,
-    "labeling": 8121,
-    "trainer": 8131,
-    "registry": 8141,
-    "serving": 8001,
-    "monitor": 8161,
-}
 
 
 def default_cache() -> Path:

@@ -22,10 +22,11 @@ from services.common.errors import IrisloopError
 from services.local.errors import LocalError
 from services.local.jars import KAFKA_VERSION, class_path
 from services.local.kafka import EmbeddedKafka
+from services.local.layout import HOST, SERVICES
 from services.local.logs import LogFile, readable
-from services.local.ports import HOST, Ports, choose_ports, replica_name
+from services.local.ports import Ports, choose_ports, replica_name
 from services.local.processes import MARK, Backoff, Child, ProcessSpec, kill_orphans, pss_mb
-from services.local.settings import SERVICES, LocalSettings
+from services.local.settings import LocalSettings
 from services.local.state import DeploymentState, HomeLock, ProcessState, write_state
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 
 from services.local.cli.session import console, open_session, show_json, wait_for
 from services.local.errors import LocalError
-from services.local.settings import SERVICES
+from services.local.layout import SERVICES
 
 FOLLOW_S: Final = 0.2
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from services.local.cli.session import console
 from services.local.logs import is_severe
-from services.local.settings import LocalSettings
 from services.local.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from services.local.settings import LocalSettings
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
 OWN: Final = "irisloop"

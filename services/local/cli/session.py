@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from services.common.errors import IrisloopError, Unavailable
-from services.local.settings import HTTP_PORTS, LocalSettings
+from services.local.layout import HOST, HTTP_PORTS
 from services.local.state import DeploymentState, read_state
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from services.common.settings import CommonSettings
+    from services.local.settings import LocalSettings
 
 T = TypeVar("T")
-HOST: Final = "127.0.0.1"
 HTTP_TIMEOUT_S: Final = 30.0
 
 
@@ -109,6 +109,7 @@ def open_session() -> Session:
     from pydantic import ValidationError
 
     from services.local.errors import LocalError
+    from services.local.settings import LocalSettings
 
     try:
         settings = LocalSettings()
