@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TypeAlias
 
 Micros: TypeAlias = int
@@ -81,6 +82,7 @@ class Label:
     polygon: tuple[float, ...] | None = None
 
 
+@lru_cache(maxsize=4_096)
 def whole_image_class(labels: tuple[Label, ...]) -> str:
     """The class of the first label without geometry: what a classifier learns; "" when there is none."""
     return next((label.class_name for label in labels if label.box is None and label.polygon is None), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -140,8 +141,9 @@ def labels_text(labels: Sequence[Label]) -> str:
     return json.dumps([[label.class_name, label.box, label.polygon] for label in labels], separators=(",", ":"))
 
 
+@lru_cache(maxsize=4_096)
 def labels_of(text: str) -> tuple[Label, ...]:
-    """The labels of a stored text."""
+    """The labels of a stored text; most assets of a dataset share a few."""
     return tuple(
         Label(name, (box[0], box[1], box[2], box[3]) if box else None, tuple(polygon) if polygon else None)
         for name, box, polygon in json.loads(text)
