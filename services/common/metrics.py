@@ -89,7 +89,9 @@ BUS_NOISE: Final = Counter(
     ["kind"],
 )
 BUS_LAG: Final = Gauge(
-    "irisloop_common_bus_lag_records", "Records a handler has not handled yet; handler: one of topics.yaml.", ["handler"]
+    "irisloop_common_bus_lag_records",
+    "Records a handler has not handled yet; handler: one of topics.yaml.",
+    ["handler"],
 )
 BUS_BACKLOG_SHARE: Final = Gauge(
     "irisloop_common_bus_backlog_share",
@@ -138,12 +140,25 @@ LABELING_SUPERSEDED: Final = Counter(
     "irisloop_labeling_superseded_total", "Labels laid aside because their class has another meaning now."
 )
 LABELING_CUT_SECONDS: Final = Histogram(
-    "irisloop_labeling_cut_seconds", "Time to cut a dataset version.", buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+    "irisloop_labeling_cut_seconds",
+    "Time to cut a dataset version.",
+    buckets=(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 
 # ---- trainer -------------------------------------------------------------------------------------------------------
 
 # ---- registry ------------------------------------------------------------------------------------------------------
+
+REGISTRY_VERSIONS: Final = Counter(
+    "irisloop_registry_versions_total",
+    "Judgements of versions; state: accepted, refused, awaiting_approval.",
+    ["state"],
+)
+REGISTRY_MOVES: Final = Counter(
+    "irisloop_registry_alias_moves_total",
+    "Aliases moved; alias: champion, challenger, shadow, previous, other.",
+    ["alias"],
+)
 
 # ---- serving -------------------------------------------------------------------------------------------------------
 
@@ -175,7 +190,9 @@ SERVING_VERSIONS: Final = Gauge("irisloop_serving_versions_count", "Model versio
 # ---- monitor -------------------------------------------------------------------------------------------------------
 
 MONITOR_INPUTS: Final = Counter("irisloop_monitor_inputs_total", "Records that the judge has taken.")
-MONITOR_LATE: Final = Counter("irisloop_monitor_late_total", "Records that came after their turn and were judged at once.")
+MONITOR_LATE: Final = Counter(
+    "irisloop_monitor_late_total", "Records that came after their turn and were judged at once."
+)
 MONITOR_FINDINGS: Final = Counter(
     "irisloop_monitor_findings_total", "What the judge said; kind: DriftFound, Alert, Request, Refusal.", ["kind"]
 )
@@ -189,9 +206,10 @@ MONITOR_ROWS: Final = Counter(
     ["table"],
 )
 MONITOR_ROWS_TRIMMED: Final = Counter(
-    "irisloop_monitor_rows_trimmed_total", "Rows read again and left out, being in ClickHouse already; table: as above.", ["table"]
+    "irisloop_monitor_rows_trimmed_total",
+    "Rows read again and left out, being in ClickHouse already; table: as above.",
+    ["table"],
 )
 MONITOR_INSERT_SECONDS: Final = Histogram(
     "irisloop_monitor_insert_seconds", "Time of an insert into ClickHouse.", buckets=LATENCY_BUCKETS
 )
-

@@ -12,6 +12,7 @@ from irisloop.registry.v1 import registry_pb2_grpc
 
 from services.common.bus import Bus, KafkaBus
 from services.common.database import Database
+from services.common.errors import InvalidMessage
 from services.common.http import create_http
 from services.common.outbox import OutboxRelay
 from services.common.runtime import Application
@@ -52,5 +53,11 @@ def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> A
 
 
 def read_policies(path: Path) -> tuple[Policy, ...]:
-    """The policies of a YAML file, in its order."""
-    return parse_policies(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    """The policies of a YAML file, in its order. Raises `InvalidMessage`, naming the file and what is wrong in it."""
+    try:
+        return parse_policies(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())
+        raise InvalidMessage(f"The policy file {path} cannot be read: {words}", field="policy") from error
+    except InvalidMessage as error:
+        raise InvalidMessage(f"The policy file {path} is not valid: {error}", field=error.field) from error

@@ -1,17 +1,21 @@
 """What registry refuses, as branches of the shared tree.
 
-    NotFound
-    |-- UnknownModel
-    `-- UnknownVersion
-    Conflict
-    |-- VersionRefused      its gates did not pass, and nobody forced it
-    |-- ApprovalMissing     it waits for people
-    `-- NothingToRollBack   there is no previous champion
+NotFound
+|-- UnknownModel
+`-- UnknownVersion
+Conflict
+|-- VersionRefused      its gates did not pass, and nobody forced it
+|-- ApprovalMissing     it waits for people
+|-- NothingToApprove    it does not wait for people
+|-- NothingToRollBack   there is no previous champion
+`-- RunRegistered       the run's package is a version already, and it is another one
+InvalidMessage
+`-- AliasReserved       the alias moves by promotion and rollback alone
 """
 
 from __future__ import annotations
 
-from services.common.errors import Conflict, NotFound
+from services.common.errors import Conflict, InvalidMessage, NotFound
 
 
 class UnknownModel(NotFound):
@@ -38,7 +42,25 @@ class ApprovalMissing(Conflict):
     default_reason = "APPROVAL_MISSING"
 
 
+class NothingToApprove(Conflict):
+    """The version is accepted or refused already."""
+
+    default_reason = "NOTHING_TO_APPROVE"
+
+
 class NothingToRollBack(Conflict):
     """The model has no `previous` alias."""
 
     default_reason = "NOTHING_TO_ROLL_BACK"
+
+
+class RunRegistered(Conflict):
+    """A run yields one version of a model."""
+
+    default_reason = "RUN_REGISTERED"
+
+
+class AliasReserved(InvalidMessage):
+    """`champion` and `previous` say what was live and when: they are not set by hand."""
+
+    default_reason = "ALIAS_RESERVED"

@@ -8,9 +8,11 @@ from datetime import datetime
 
 from services.common.errors import InvalidMessage
 from services.registry.domain.model import Model, Move, Version
-from services.registry.domain.ports import Ledgers
+from services.registry.domain.ports import Ledger, Ledgers
 
 MOST = 1000
+DIGITS = 18
+"""A longer cursor is not one of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,16 @@ async def versions(ledgers: Ledgers, model: str, *, since: datetime | None, run_
 
 async def history(ledgers: Ledgers, model: str, *, limit: int, cursor: str, since: datetime | None) -> HistoryPage:
     """A page of at most `limit` (1-1000; 100 when 0) moves of a known model."""
-    if cursor and not cursor.isdecimal():
+    if cursor and not (cursor.isdecimal() and len(cursor) <= DIGITS):
         raise InvalidMessage("`cursor` is not one that this list gave out", field="cursor")
     if not 0 <= limit <= MOST:
         raise InvalidMessage(f"`limit` is 1 to {MOST}, got {limit}", field="limit")
     size, before = limit or 100, int(cursor) if cursor else None
 
-    await ledgers.read(lambda ledger: ledger.model(model))
-    rows = await ledgers.read(lambda ledger: ledger.history(model, limit=size + 1, before=before, since=since))
+    def work(ledger: Ledger) -> Sequence[tuple[int, Move]]:
+        ledger.model(model)
+        return ledger.history(model, limit=size + 1, before=before, since=since)
+
+    rows = await ledgers.read(work)
     page = rows[:size]
     return HistoryPage([move for _, move in page], str(page[-1][0]) if len(rows) > size else "")

@@ -8,9 +8,12 @@ from services.registry.domain.model import Evidence, GateResult, Score, VersionS
 from services.registry.domain.policy import Policy
 
 
-def judge(evidence: Evidence, policy: Policy) -> tuple[GateResult, ...]:
-    """Hold the evidence against the policy's gates, all of them, so that a refusal names every reason."""
-    return tuple(_gates(evidence, policy))
+def judge(evidence: Evidence, policy: Policy, champion: str) -> tuple[GateResult, ...]:
+    """Hold the evidence against the policy's gates, all of them, so that a refusal names every reason.
+
+    `champion` is the version that is live now, or "": a comparison with another one proves nothing.
+    """
+    return (_same_champion(evidence, champion), *_gates(evidence, policy))
 
 
 def state_after(gates: tuple[GateResult, ...], policy: Policy) -> VersionState:
@@ -21,7 +24,7 @@ def state_after(gates: tuple[GateResult, ...], policy: Policy) -> VersionState:
 
 
 def _gates(evidence: Evidence, policy: Policy) -> Iterator[GateResult]:
-    if not evidence.champion:
+    if not evidence.champion_version:
         yield _first(evidence, policy)
     elif _assets(evidence.challenger.get("new")):
         yield _better_on_new(evidence, policy)
@@ -33,6 +36,20 @@ def _gates(evidence: Evidence, policy: Policy) -> Iterator[GateResult]:
     )
     limit = max(policy.latency_ms, policy.latency_factor * evidence.champion_latency_ms)
     yield GateResult("latency", evidence.latency_ms <= limit, evidence.latency_ms, limit, "median of one image, ms")
+
+
+def _same_champion(evidence: Evidence, champion: str) -> GateResult:
+    measured = evidence.champion_version
+    detail = f"measured against {_named(measured)}, live is {_named(champion)}"
+    return GateResult("same_champion", measured == champion, _number(measured), _number(champion), detail)
+
+
+def _named(version: str) -> str:
+    return f"version {version}" if version else "none"
+
+
+def _number(version: str) -> float:
+    return float(version) if version.isdecimal() else 0.0
 
 
 def _first(evidence: Evidence, policy: Policy) -> GateResult:

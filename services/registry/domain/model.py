@@ -11,6 +11,8 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 SHADOW = "shadow"
 PREVIOUS = "previous"
+ALIASES = (CHAMPION, CHALLENGER, SHADOW, PREVIOUS)
+"""Those that registry moves itself; people may add others."""
 
 
 class VersionState(StrEnum):
@@ -55,6 +57,10 @@ class Evidence:
     latency_ms: float
     champion_latency_ms: float
     report: bytes
+
+
+NOT_MEASURED = Evidence({}, {}, "", 0.0, 0.0, 0.0, b"")
+"""A run without a report: no gate that looks at held-out assets lets it pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 from services.common.errors import InvalidMessage
 
@@ -36,21 +36,39 @@ class Policy:
     keep_previous_in_shadow: bool = True
 
 
-def parse_policies(document: Mapping[str, Any]) -> tuple[Policy, ...]:
+KINDS: Final[Mapping[str, Any]] = {field.name: type(field.default) for field in fields(Policy)}
+"""The keys of an entry and their types."""
+
+
+def parse_policies(document: Any) -> tuple[Policy, ...]:
     """Read the policy file's content: `policies: [{models: glob, ...}]`, the first match counts.
 
     Raises `InvalidMessage` that names the entry and the key it does not know or cannot read.
     """
-    known = {field.name: type(field.default) for field in fields(Policy)}
-    policies = []
-    for place, entry in enumerate(document.get("policies") or []):
-        for key, value in entry.items():
-            if key not in known:
-                raise InvalidMessage(f"policies[{place}]: unknown key `{key}`, expected one of {sorted(known)}", field=key)
-            if not isinstance(value, known[key]) and not (known[key] is float and type(value) is int):
-                raise InvalidMessage(f"policies[{place}].{key}: expected {known[key].__name__}, got {value!r}", field=key)
-        policies.append(Policy(**entry))
-    return tuple(policies)
+    if not isinstance(document, Mapping) or set(document) != {"policies"}:
+        raise InvalidMessage("expected `policies:` and nothing beside it", field="policies")
+    entries = document["policies"]
+    if not isinstance(entries, list) or not entries:
+        raise InvalidMessage("`policies` is a list of at least one entry", field="policies")
+    return tuple(_policy(f"policies[{place}]", entry) for place, entry in enumerate(entries))
+
+
+def _policy(place: str, entry: Any) -> Policy:
+    if not isinstance(entry, Mapping):
+        raise InvalidMessage(f"{place}: expected keys and values, got {entry!r}", field=place)
+    return Policy(**{str(key): _checked(place, str(key), value) for key, value in entry.items()})
+
+
+def _checked(place: str, key: str, value: Any) -> Any:
+    """The value as its field wants it: the right type, and a number not negative (a NaN passes no gate)."""
+    kind = KINDS.get(key)
+    if kind is None:
+        raise InvalidMessage(f"{place}: unknown key `{key}`, expected one of {', '.join(KINDS)}", field=key)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise InvalidMessage(f"{place}.{key}: expected {kind.__name__}, got {value!r}", field=key)
+    if kind in (int, float) and not 0 <= value < float("inf"):
+        raise InvalidMessage(f"{place}.{key}: expected a number from 0 on, got {value!r}", field=key)
+    return kind(value)
 
 
 def policy_for(model: str, policies: Sequence[Policy]) -> Policy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -26,7 +26,8 @@ class Ledger(Protocol):
 
     def versions(self, model: str, *, since: datetime | None = None, run_id: str = "") -> Sequence[Version]: ...
 
-    def version_of_run(self, run_id: str) -> Version | None: ...
+    def version_of_run(self, model: str, run_id: str) -> Version | None:
+        """What a run became; None for an empty id."""
 
     def add_version(
         self, candidate: Candidate, state: VersionState, gates: tuple[GateResult, ...], at: datetime
@@ -40,12 +41,15 @@ class Ledger(Protocol):
 
     def say_judged(self, version: Version, *, by: str, reason: str, at: datetime) -> None: ...
 
-    def approve(
-        self, version: Version, principal: str, approved: bool, reason: str, at: datetime
-    ) -> tuple[int, int]:
-        """Record one person's word, replacing an earlier one of theirs; returns how many said (yes, no)."""
+    def approvals(self, version: Version) -> Mapping[str, bool]:
+        """What each person said, the last word of each."""
 
-    def history(self, model: str, *, limit: int, before: int | None, since: datetime | None) -> Sequence[tuple[int, Move]]:
+    def approve(self, version: Version, principal: str, approved: bool, reason: str, at: datetime) -> None:
+        """Record one person's word, replacing an earlier one of theirs."""
+
+    def history(
+        self, model: str, *, limit: int, before: int | None, since: datetime | None
+    ) -> Sequence[tuple[int, Move]]:
         """Newest first, each with its sequence number; `before` continues a page."""
 
 

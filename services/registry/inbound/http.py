@@ -10,9 +10,8 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 
 from services.common.http import Principal
-from services.registry import queries
+from services.registry import queries, wire
 from services.registry.handlers import Handlers
-from services.registry.outbound import codec
 
 
 class Promotion(BaseModel):
@@ -21,6 +20,13 @@ class Promotion(BaseModel):
     version: str
     reason: str = ""
     force: bool = False
+
+
+class Target(BaseModel):
+    """The version that an alias points at from now on; an empty one unsets the alias."""
+
+    version: str
+    reason: str = ""
 
 
 class Reason(BaseModel):
@@ -49,44 +55,49 @@ def _reads(router: APIRouter, handlers: Handlers) -> None:
 
     @router.get("")
     async def list_models() -> dict[str, Any]:
-        return {"models": [_json(codec.model_message(model)) for model in await queries.models(ledgers)]}
+        return {"models": [_json(wire.model_message(model)) for model in await queries.models(ledgers)]}
 
     @router.get("/{model}")
     async def get_model(model: str) -> dict[str, Any]:
-        return _json(codec.model_message(await queries.model(ledgers, model)))
+        return _json(wire.model_message(await queries.model(ledgers, model)))
 
     @router.get("/{model}/versions")
     async def list_versions(model: str) -> dict[str, Any]:
         await queries.model(ledgers, model)
         found = await queries.versions(ledgers, model, since=None, run_id="")
-        return {"versions": [_json(codec.version_message(version)) for version in found]}
+        return {"versions": [_json(wire.version_message(version)) for version in found]}
 
     @router.get("/{model}/versions/{version}")
     async def get_version(model: str, version: str) -> dict[str, Any]:
-        return _json(codec.version_message(await queries.version(ledgers, model, version)))
+        return _json(wire.version_message(await queries.version(ledgers, model, version)))
 
     @router.get("/{model}/history")
     async def list_history(
         model: str, limit: Annotated[int, Query(ge=1, le=queries.MOST)] = 100, cursor: str = ""
     ) -> dict[str, Any]:
         page = await queries.history(ledgers, model, limit=limit, cursor=cursor, since=None)
-        return {"moves": [_json(codec.move_message(move)) for move in page.moves], "next_cursor": page.next_cursor}
+        return {"moves": [_json(wire.move_message(move)) for move in page.moves], "next_cursor": page.next_cursor}
 
 
 def _writes(router: APIRouter, handlers: Handlers) -> None:
     @router.post("/{model}/promote")
     async def promote(model: str, body: Promotion, who: Principal) -> dict[str, Any]:
         after = await handlers.promote(model, body.version, by=who, reason=body.reason, force=body.force)
-        return _json(codec.model_message(after))
+        return _json(wire.model_message(after))
 
     @router.post("/{model}/rollback")
     async def roll_back(model: str, body: Reason, who: Principal) -> dict[str, Any]:
-        return _json(codec.model_message(await handlers.roll_back(model, by=who, reason=body.reason)))
+        return _json(wire.model_message(await handlers.roll_back(model, by=who, reason=body.reason)))
+
+    @router.put("/{model}/aliases/{alias}")
+    async def set_alias(model: str, alias: str, body: Target, who: Principal) -> dict[str, Any]:
+        after = await handlers.set_alias(model, alias, body.version, by=who, reason=body.reason)
+        return _json(wire.model_message(after))
 
     @router.post("/{model}/versions/{version}/approve")
     async def approve(model: str, version: str, body: Verdict, who: Principal) -> dict[str, Any]:
         after = await handlers.approve(model, version, by=who, approved=body.approve, reason=body.reason)
-        return _json(codec.version_message(after))
+        return _json(wire.version_message(after))
 
 
 def _json(message: Message) -> dict[str, Any]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
 from irisloop.monitor.v1 import monitor_pb2
 from irisloop.topics import CHALLENGER_JUDGED, EVALUATION_FINISHED, RUN_FINISHED
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import Bus, Delivery, Subscription
 from services.common.errors import PoisonedDelivery
+from services.common.telemetry import bind_trace, log
 from services.registry.handlers import Handlers
-from services.registry.outbound.codec import candidate_of_run
-
-log = structlog.get_logger()
+from services.registry.wire import candidate_of_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +29,17 @@ class Listener:
         bus.subscribe(Subscription(CHALLENGER_JUDGED, "note-judgements", self.note_judgements))
 
     async def judge_runs(self, batch: Sequence[Delivery[trainer_pb2.RunFinished]]) -> None:
-        """Judge what succeeded; a run that failed offers nothing."""
+        """Judge what succeeded, each run under its own trace; a run that failed offers nothing."""
         for place, delivery in enumerate(batch):
             run = delivery.value.run
             if run.state != trainer_pb2.RUN_STATE_SUCCEEDED:
                 log.info("run_without_version", run=run.id, state=trainer_pb2.RunState.Name(run.state), error=run.error)
                 continue
-            if not run.model or not run.package.digest:
-                raise PoisonedDelivery(place, "a successful run needs `run.model` and `run.package.digest`", field="run")
-            version = await self.handlers.judge_run(candidate_of_run(run), delivery.ce_time)
-            log.info("version_judged", model=run.model, version=version.name, state=version.state.value, run=run.id)
+            if not (run.id and run.model and run.package.digest):
+                words = "a successful run needs `run.id`, `run.model` and `run.package.digest`"
+                raise PoisonedDelivery(place, words, field="run")
+            with bind_trace(delivery.traceparent):
+                await self.handlers.judge_run(candidate_of_run(run), delivery.ce_time)
 
     async def note_evaluations(self, batch: Sequence[Delivery[trainer_pb2.EvaluationFinished]]) -> None:
         """A report asked for by hand informs people; it decides nothing."""
@@ -48,6 +47,6 @@ class Listener:
             log.info("evaluation_noted", model=delivery.value.model, version=delivery.value.version)
 
     async def note_judgements(self, batch: Sequence[Delivery[monitor_pb2.ChallengerJudged]]) -> None:
-        """Live verdicts inform people; stages by live traffic are not part of the policy yet."""
+        """Live verdicts inform people; they move no alias."""
         for delivery in batch:
             log.info("judgement_noted", model=delivery.value.model, verdict=delivery.value.verdict)

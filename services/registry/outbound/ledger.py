@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,14 +15,29 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from services.common.bus import Event, derive_id
 from services.common.database import Database
+from services.common.metrics import REGISTRY_MOVES, REGISTRY_VERSIONS
 from services.common.outbox import enqueue
+from services.common.telemetry import log
+from services.registry import wire
 from services.registry.domain.aliases import changes
-from services.registry.domain.model import Candidate, GateResult, Model, Move, Package, Version, VersionState
+from services.registry.domain.model import (
+    ALIASES,
+    Candidate,
+    GateResult,
+    Model,
+    Move,
+    Package,
+    Version,
+    VersionState,
+)
 from services.registry.domain.ports import Ledger
 from services.registry.errors import UnknownModel, UnknownVersion
-from services.registry.outbound import codec, tables
+from services.registry.outbound import tables
 
 T = TypeVar("T")
+
+DIGITS = 9
+"""A longer number is no version's."""
 
 
 class SqlLedgers:
@@ -32,8 +47,15 @@ class SqlLedgers:
         self._database = database
 
     async def transact(self, work: Callable[[Ledger], T]) -> T:
-        """One write transaction."""
-        return await self._database.transact(lambda connection: work(SqlLedger(connection)))
+        """One write transaction; what it decided is counted and logged once it is committed."""
+
+        def run(connection: Connection) -> tuple[T, SqlLedger]:
+            ledger = SqlLedger(connection)
+            return work(ledger), ledger
+
+        result, ledger = await self._database.transact(run)
+        ledger.note()
+        return result
 
     async def read(self, work: Callable[[Ledger], T]) -> T:
         """One consistent read."""
@@ -45,6 +67,19 @@ class SqlLedger:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._judged: list[tuple[Version, str]] = []
+        self._moved: list[Move] = []
+
+    def note(self) -> None:
+        """Count and log what this transaction decided."""
+        for version, by in self._judged:
+            REGISTRY_VERSIONS.labels(version.state.value).inc()
+            run, state = version.candidate.run_id, version.state.value
+            log.info("version_judged", model=version.candidate.model, version=version.name, state=state, by=by, run=run)
+        for move in self._moved:
+            REGISTRY_MOVES.labels(move.alias if move.alias in ALIASES else "other").inc()
+            targets = {"from_version": move.from_version, "to_version": move.to_version}
+            log.info("alias_moved", model=move.model, alias=move.alias, **targets, by=move.moved_by, reason=move.reason)
 
     def model(self, name: str) -> Model:
         row = self._connection.execute(select(tables.models).where(tables.models.c.name == name)).first()
@@ -60,7 +95,8 @@ class SqlLedger:
         aliases = self.model(model).aliases
         number = aliases.get(version, version)
         table = tables.versions
-        chosen = table.c.number == (int(number) if number.isdecimal() else 0)
+        known = number.isdecimal() and len(number) <= DIGITS
+        chosen = table.c.number == (int(number) if known else 0)
         row = self._connection.execute(select(table).where(table.c.model == model, chosen)).first()
         if row is None:
             raise UnknownVersion(f"model `{model}` has no version or alias `{version}`", field="version")
@@ -77,8 +113,8 @@ class SqlLedger:
             query = query.where(table.c.run_id == run_id)
         return [_version(row) for row in self._connection.execute(query)]
 
-    def version_of_run(self, run_id: str) -> Version | None:
-        return next(iter(self.versions("", run_id=run_id)), None)
+    def version_of_run(self, model: str, run_id: str) -> Version | None:
+        return next(iter(self.versions(model, run_id=run_id)), None) if run_id else None
 
     def add_version(
         self, candidate: Candidate, state: VersionState, gates: tuple[GateResult, ...], at: datetime
@@ -107,11 +143,12 @@ class SqlLedger:
         for alias, before, target in moved:
             identity = derive_id("alias-moved", model.name, str(after.revision), alias)
             move = Move(identity, model.name, alias, before, target, by, reason, at)
+            self._moved.append(move)
             self._connection.execute(insert(tables.moves).values(**_move_row(move)))
-            value = registry_pb2.AliasMoved(move=codec.move_message(move))
+            value = registry_pb2.AliasMoved(move=wire.move_message(move))
             events.append(Event(ALIAS_MOVED, model.name, value, identity, at))
         versions = [(name, self.version(model.name, target)) for name, target in sorted(aliases.items())]
-        published = codec.aliases_message(after, versions)
+        published = wire.aliases_message(after, versions)
         identity = derive_id("aliases-published", model.name, str(after.revision))
         enqueue(self._connection, [*events, Event(ALIASES_PUBLISHED, model.name, published, identity, at)])
         return after
@@ -119,20 +156,25 @@ class SqlLedger:
     def say_judged(self, version: Version, *, by: str, reason: str, at: datetime) -> None:
         candidate = version.candidate
         value = registry_pb2.VersionJudged(
-            version=codec.version_message(version), judged_by=by, reason=reason, request_id=candidate.request_id
+            version=wire.version_message(version), judged_by=by, reason=reason, request_id=candidate.request_id
         )
         identity = derive_id("version-judged", candidate.model, version.name, version.state.value)
+        self._judged.append((version, by))
         enqueue(self._connection, [Event(VERSION_JUDGED, candidate.model, value, identity, at)])
 
-    def approve(self, version: Version, principal: str, approved: bool, reason: str, at: datetime) -> tuple[int, int]:
+    def approvals(self, version: Version) -> Mapping[str, bool]:
+        table = tables.approvals
+        mine = (table.c.model == version.candidate.model, table.c.version == version.name)
+        found = self._connection.execute(select(table.c.principal, table.c.approved).where(*mine))
+        return {principal: bool(approved) for principal, approved in found}
+
+    def approve(self, version: Version, principal: str, approved: bool, reason: str, at: datetime) -> None:
         table = tables.approvals
         mine = (table.c.model == version.candidate.model, table.c.version == version.name)
         self._connection.execute(delete(table).where(*mine, table.c.principal == principal))
         values = {"model": version.candidate.model, "version": version.name, "principal": principal}
         row = {**values, "approved": approved, "reason": reason, "decided_at": _naive(at)}
         self._connection.execute(insert(table).values(**row))
-        words = [bool(said) for said in self._connection.execute(select(table.c.approved).where(*mine)).scalars()]
-        return words.count(True), words.count(False)
 
     def history(
         self, model: str, *, limit: int, before: int | None, since: datetime | None
@@ -148,7 +190,7 @@ class SqlLedger:
     def _model(self, row: Row[Any]) -> Model:
         table = tables.aliases
         found = self._connection.execute(select(table.c.name, table.c.version).where(table.c.model == row.name))
-        aliases = {name: version for name, version in found}
+        aliases = dict(found.tuples().all())
         return Model(row.name, row.dataset, _aware(row.created_at), row.revision, aliases)
 
     def _ensure_model(self, candidate: Candidate, at: datetime) -> None:
@@ -202,7 +244,7 @@ def _version(row: Row[Any]) -> Version:
         dataset_version=row.dataset_version,
         class_names=tuple(json.loads(row.class_names)),
         registered_by=row.registered_by,
-        evidence=codec.evidence_value(report) if report else None,
+        evidence=wire.evidence_value(report) if report else None,
     )
     gates = tuple(GateResult(*gate) for gate in json.loads(row.gates))
     return Version(row.number, candidate, VersionState(row.state), gates, _aware(row.registered_at))

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, DateTime, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from services.common.outbox import outbox_tables
 
@@ -28,7 +40,7 @@ versions = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("signature", Text, nullable=False),
     Column("key_id", String(64), nullable=False),
-    Column("run_id", String(64), nullable=False, index=True),
+    Column("run_id", String(64), nullable=False),
     Column("request_id", String(64), nullable=False),
     Column("dataset", String(128), nullable=False),
     Column("dataset_version", Integer, nullable=False),
@@ -37,6 +49,14 @@ versions = Table(
     Column("report", LargeBinary, nullable=False),
     Column("registered_at", DateTime, nullable=False, index=True),
     Column("registered_by", String(128), nullable=False),
+)
+Index(
+    "ix_versions_run",
+    versions.c.run_id,
+    versions.c.model,
+    unique=True,
+    sqlite_where=versions.c.run_id != "",
+    postgresql_where=versions.c.run_id != "",
 )
 
 aliases = Table(

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.Integer, nullable=False),
         sa.Column("signature", sa.Text, nullable=False),
         sa.Column("key_id", sa.String(64), nullable=False),
-        sa.Column("run_id", sa.String(64), nullable=False, index=True),
+        sa.Column("run_id", sa.String(64), nullable=False),
         sa.Column("request_id", sa.String(64), nullable=False),
         sa.Column("dataset", sa.String(128), nullable=False),
         sa.Column("dataset_version", sa.Integer, nullable=False),
@@ -36,6 +36,10 @@ def upgrade() -> None:
         sa.Column("report", sa.LargeBinary, nullable=False),
         sa.Column("registered_at", sa.DateTime, nullable=False, index=True),
         sa.Column("registered_by", sa.String(128), nullable=False),
+    )
+    by_run = sa.text("run_id <> ''")
+    op.create_index(
+        "ix_versions_run", "versions", ["run_id", "model"], unique=True, sqlite_where=by_run, postgresql_where=by_run
     )
     op.create_table(
         "aliases",

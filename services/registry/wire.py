@@ -9,7 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.registry.v1 import registry_pb2
 from irisloop.trainer.v1 import trainer_pb2
 
-from services.registry.domain.model import Candidate, Evidence, GateResult, Model, Move, Package, Score, Version, VersionState
+from services.common.errors import InvalidMessage
+from services.registry.domain.model import (
+    Candidate,
+    Evidence,
+    GateResult,
+    Model,
+    Move,
+    Package,
+    Score,
+    Version,
+    VersionState,
+)
 
 STATES = {
     VersionState.ACCEPTED: registry_pb2.VERSION_STATE_ACCEPTED,
@@ -23,6 +34,14 @@ def timestamp(at: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(at.astimezone(UTC))
     return message
+
+
+def time_value(message: Timestamp, field: str) -> datetime:
+    """A protobuf time as an aware one. Raises `InvalidMessage` outside the years 1 to 9999."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidMessage(f"`{field}` is no time between the years 1 and 9999", field=field) from error
 
 
 def version_message(version: Version) -> registry_pb2.ModelVersion:
