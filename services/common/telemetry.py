@@ -193,18 +193,11 @@ def _configure_logs(settings: CommonSettings, service: str) -> None:
         add_identity,
         redact,
     ]
-    renderer: list[Any] = (
-        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
-        if settings.log_format == "json"
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)],
         )
     )
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
@@ -220,6 +213,13 @@ def _configure_logs(settings: CommonSettings, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _renderers(settings: CommonSettings) -> list[Any]:
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer()]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)]
 
 
 def redact(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
