@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -24,6 +25,17 @@ Headers = list[tuple[str, bytes]]
 NAMESPACE: Final = uuid.UUID("6f0cbd4e-6ef5-5a52-9f5c-0c0b3c1d7a10")
 REPLAY_FOR: Final = "irisloop-replay-for"
 CAMERA_PREFIX: Final = "camera/"
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A record to be sent as it is; the key decides about its partition when that is None (the first without a key)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    partition: int | None = None
 
 
 def derive_id(*parts: str) -> str:

@@ -1,26 +1,39 @@
-"""How this project's clients talk to Kafka: the defaults of the kit, in one place."""
+"""How this project's clients talk to Kafka: the defaults of the kit, opening and closing, in one place."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from services.common.bus.api import Record, Topic
+from services.common.errors import Unavailable
+from services.common.metrics import BUS_NOISE
 from services.common.settings import KafkaSettings
+from services.common.telemetry import log
 
 ENVELOPE_BYTES: Final = 1 << 20
 """Room for keys, headers and a dead letter's additions on top of a topic's largest message."""
-LARGEST_REQUEST: Final = 10 << 20
-FETCH_BYTES: Final = 24 << 20
+LARGEST_REQUEST: Final = 12 << 20
+BATCH_BYTES: Final = 256 << 10
+"""A producer's batch; a larger message makes a batch of its own."""
+FETCH_BYTES: Final = 16 << 20
+SMALLEST_FETCH: Final = 512 << 10
+LARGEST_FETCH: Final = 2 << 20
+"""Of one partition at once: the broker sends a larger message whole, alone, so it bounds memory and not messages."""
 NEVER_MS: Final = 24 * 3_600_000
 """A slow handler is no reason to lose a partition: liveness is the heartbeat's matter."""
+CLOSE_S: Final = 3.0
 
-BROKER_ERRORS: Final = (KafkaError, OSError, TimeoutError)
+BROKER_ERRORS: Final = (KafkaError, ConsumerStoppedError, OSError, TimeoutError, AssertionError)
+"""What the client raises when the broker is away; its own broken invariants (AssertionError) too."""
 
 
 def common_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
@@ -54,7 +67,7 @@ def make_consumer(
         "enable_auto_commit": False,
         "fetch_max_wait_ms": 100,
         "fetch_max_bytes": max(FETCH_BYTES, largest),
-        "max_partition_fetch_bytes": largest,
+        "max_partition_fetch_bytes": min(LARGEST_FETCH, max(SMALLEST_FETCH, largest // 4)),
         "max_poll_interval_ms": NEVER_MS,
         "rebalance_timeout_ms": 30_000,
         "session_timeout_ms": 10_000,
@@ -69,10 +82,71 @@ def make_producer(settings: KafkaSettings, client_id: str, **options: Any) -> AI
         "enable_idempotence": True,
         "acks": "all",
         "max_request_size": LARGEST_REQUEST,
-        "max_batch_size": 128 << 10,
+        "max_batch_size": BATCH_BYTES,
         "linger_ms": 0,
     }
     return AIOKafkaProducer(**common_options(settings, client_id), **{**defaults, **options})
+
+
+async def start(client: Any) -> None:
+    """Start a producer or consumer. Raises `Unavailable`, leaving nothing open."""
+    try:
+        await client.start()
+    except BROKER_ERRORS as error:
+        await close(client)
+        raise Unavailable(f"Kafka does not answer: {error}", reason="KAFKA_AWAY") from error
+    except BaseException:
+        await close(client)
+        raise
+
+
+async def close(client: Any, patience_s: float = CLOSE_S) -> None:
+    """Close what may be broken already: politely, and when that takes too long, by force."""
+    try:
+        async with asyncio.timeout(patience_s):
+            await client.stop()
+    except (*BROKER_ERRORS, RuntimeError) as error:
+        log.info("client_closed_by_force", error=repr(error))
+        await _cut_off(client)
+
+
+async def _cut_off(client: Any) -> None:
+    """Close sockets and end tasks, so that nothing of the client works on, and nobody waits for it."""
+    connections: Any = getattr(client, "client", None) or client._client
+    with suppress(*BROKER_ERRORS, RuntimeError):
+        await asyncio.wait_for(connections.close(), CLOSE_S)
+    accumulator, sender = getattr(client, "_message_accumulator", None), getattr(client, "_sender", None)
+    if accumulator is not None:
+        accumulator.fail_all(KafkaError("the producer was closed"))
+    coordinator, fetcher = getattr(client, "_coordinator", None), getattr(client, "_fetcher", None)
+    tasks = [
+        getattr(sender, "_sender_task", None),
+        getattr(fetcher, "_fetch_task", None),
+        *(
+            getattr(coordinator, name, None)
+            for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+        ),
+    ]
+    alive = [task for task in tasks if task is not None and not task.done()]
+    for task in alive:
+        task.cancel()
+    if alive:
+        await asyncio.wait(alive, timeout=CLOSE_S)
+
+
+def check_alive(consumer: AIOKafkaConsumer) -> None:
+    """A fetcher that died says so to nobody: `getmany` would be empty for ever. Raises `KafkaError`."""
+    task = consumer._fetcher.error_future
+    if task.done():
+        raise KafkaError("the consumer's fetcher died")
+
+
+async def wait_for_topics(consumer: AIOKafkaConsumer, names: Sequence[str], say: Any) -> None:
+    """Wait until all topics are there; `say` is told which one is not."""
+    while missing := sorted(set(names) - set(await consumer.topics())):
+        say(f"the topic {missing[0]}, which `irisloop topics apply` makes")
+        await asyncio.sleep(0.5)
+    say("")
 
 
 def record_of(found: Any) -> Record:
@@ -84,5 +158,60 @@ def record_of(found: Any) -> Record:
         datetime.fromtimestamp(found.timestamp / 1000.0, UTC),
         found.key,
         found.value or b"",
-        tuple(found.headers),
+        found.headers,
     )
+
+
+NOISE: Final = {
+    "Got error produce response on topic-partition": "txn-retry",
+    "Marking the coordinator dead": "coordinator",
+    "Group Coordinator Request failed": "coordinator",
+    "Heartbeat send request failed": "coordinator",
+    "Heartbeat failed": "coordinator",
+    "OffsetCommit failed": "coordinator",
+    "Error sending": "connection",
+    "Failed fetch messages": "connection",
+    "Failed fetch offsets": "connection",
+    "Unable connect to": "connection",
+    "Unable to request metadata": "connection",
+    "Unable to update metadata": "connection",
+    "Connect attempt to": "connection",
+    "Got error produce response": "connection",
+    "Cannot send": "connection",
+    "Could not send": "connection",
+    "Topic %s is not available": "connection",
+    "Topic %s not found": "connection",
+    "Failed to close connection": "connection",
+    "Timed out sending": "connection",
+    "Broken pipe": "connection",
+}
+"""What aiokafka says, once a request, while a broker restarts or a transaction follows another quickly: counted."""
+
+
+class NoiseFilter(logging.Filter):
+    """Counts what the bus handles and says in its own words; lets the rest through."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a line that says nothing new."""
+        text = str(record.msg)
+        kind = next((kind for start, kind in NOISE.items() if text.startswith(start)), "")
+        if kind:
+            BUS_NOISE.labels(kind).inc()
+        return not kind
+
+
+_FILTER: Final = NoiseFilter()
+
+
+def silence_noise() -> None:
+    """Put the filter on aiokafka's loggers; twice is once."""
+    for name in (
+        "aiokafka",
+        "aiokafka.client",
+        "aiokafka.cluster",
+        "aiokafka.conn",
+        "aiokafka.consumer.fetcher",
+        "aiokafka.consumer.group_coordinator",
+        "aiokafka.producer.sender",
+    ):
+        logging.getLogger(name).addFilter(_FILTER)

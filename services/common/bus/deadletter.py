@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from irisloop.topics import TOPICS
 
 from services.common.bus.api import Record, Topic
-from services.common.bus.cloudevents import REPLAY_FOR, Headers, derive_id
+from services.common.bus.cloudevents import REPLAY_FOR, Headers, Raw, derive_id
 from services.common.errors import IrisloopError, NotFound
 
-if TYPE_CHECKING:
-    from services.common.bus.kafka import KafkaBus
+Write = Callable[[Sequence[Raw]], Awaitable[None]]
+"""Writes records, all or none."""
+
+
+class LetterBus(Protocol):
+    """What is needed of a bus to work on dead letters."""
+
+    async def read_named(self, name: str) -> Sequence[Record]:
+        """Every committed record of a topic; none when there is no such topic."""
+
+    def one_writer(self, name: str) -> AbstractAsyncContextManager[Write]:
+        """Write as the only one of that name: whoever began before is fenced."""
+
 
 ROOM_BYTES: Final = 1 << 20
 """A dead letter may be so much larger than its origin: the headers it gains."""
@@ -68,6 +80,12 @@ def letter_headers(record: Record, service: str, handler: str, error: Exception)
     return kept + [(PREFIX + name, value.encode()) for name, value in said.items()]
 
 
+def letter_of(record: Record, service: str, handler: str, error: Exception) -> Raw:
+    """The dead letter of a record that a handler could not take."""
+    headers = letter_headers(record, service, handler, error)
+    return Raw(f"{record.topic}.{service}.dlq", record.key, record.value, headers)
+
+
 def read_letter(record: Record) -> Letter:
     """A record of a dead-letter topic."""
 
@@ -88,7 +106,7 @@ def read_letter(record: Record) -> Letter:
     )
 
 
-async def letters(bus: KafkaBus, topic: str = "", service: str = "") -> list[Letter]:
+async def letters(bus: LetterBus, topic: str = "", service: str = "") -> list[Letter]:
     """Every letter that was not replayed yet, oldest first within its topic; a repeat after a kill shows once."""
     found: dict[str, Letter] = {}
     done: set[str] = set()
@@ -109,7 +127,7 @@ def counts(found: Sequence[Letter]) -> Counter[tuple[str, str, str]]:
     return Counter((letter.topic, f"{letter.service}.{letter.handler}", letter.reason) for letter in found)
 
 
-async def find_letter(bus: KafkaBus, letter_id: str) -> Letter:
+async def find_letter(bus: LetterBus, letter_id: str) -> Letter:
     """By id or a beginning of it. Raises `NotFound`."""
     match = [letter for letter in await letters(bus) if letter.id.startswith(letter_id)]
     if not match:
@@ -117,14 +135,32 @@ async def find_letter(bus: KafkaBus, letter_id: str) -> Letter:
     return match[0]
 
 
-async def replay(bus: KafkaBus, found: Sequence[Letter]) -> int:
-    """Give letters back to the handler that failed, once each: the record and its mark leave in one transaction."""
-    for letter in found:
-        headers = [(name, value) for name, value in letter.record.headers if not name.startswith(PREFIX)]
-        if not any(name == "ce_id" for name, _ in headers):
-            headers.append(("ce_id", letter.id.encode()))
-        headers.append((REPLAY_FOR, f"{letter.service}.{letter.handler}".encode()))
-        mark = [(PREFIX + "letter-id", letter.id.encode()), (PREFIX + "replayed", b"1")]
-        again = (letter.topic, letter.record.key, letter.record.value, headers)
-        await bus.publish_raw([again, (letter.record.topic, letter.record.key, b"", mark)])
-    return len(found)
+async def replay(bus: LetterBus, found: Sequence[Letter]) -> int:
+    """Give letters back to the handler that failed, once each, and say how many were.
+
+    The record and the mark that it was replayed leave in one transaction, and the marks are read when every other
+    replay is fenced, so a letter goes back once whoever asks how often. Raises `Conflict` when another one began.
+    """
+    given = 0
+    async with bus.one_writer("irisloop.dlq.replay") as write:
+        open_now = {letter.id for letter in await letters(bus)}
+        for letter in found:
+            if letter.id in open_now:
+                open_now.discard(letter.id)
+                await write([_again(letter), _mark(letter)])
+                given += 1
+    return given
+
+
+def _again(letter: Letter) -> Raw:
+    """The original, for the handler that failed; what had no id keeps the same one however often it is replayed."""
+    headers = [(name, value) for name, value in letter.record.headers if not name.startswith(PREFIX)]
+    if not any(name == "ce_id" for name, _ in headers):
+        headers.append(("ce_id", letter.id.encode()))
+    headers.append((REPLAY_FOR, f"{letter.service}.{letter.handler}".encode()))
+    return Raw(letter.topic, letter.record.key, letter.record.value, headers, letter.partition)
+
+
+def _mark(letter: Letter) -> Raw:
+    headers = [(PREFIX + "letter-id", letter.id.encode()), (PREFIX + "replayed", b"1")]
+    return Raw(letter.record.topic, letter.record.key, b"", headers)

@@ -4,110 +4,101 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Self
 
-from aiokafka import TopicPartition
-
 from services.common.bus.api import Event, Follow, Record, Stream, Subscription, Topic
-from services.common.bus.connection import make_consumer, record_of
-from services.common.bus.followed import FollowedTopic, assign_all
-from services.common.bus.producing import Publisher, Raw, quietly_stop, start
+from services.common.bus.cloudevents import Raw
+from services.common.bus.connection import silence_noise
+from services.common.bus.deadletter import Write
+from services.common.bus.followed import FollowedTopic
+from services.common.bus.lifecycle import carry
+from services.common.bus.producing import Publisher, one_writer
+from services.common.bus.reading import read_topic
 from services.common.bus.shared import SharedConsumer
 from services.common.bus.streamed import StreamRunner
-from services.common.bus.topics import missing_topics
+from services.common.bus.work import backoff
 from services.common.errors import Unavailable
 from services.common.settings import CommonSettings
+from services.common.telemetry import log
 
-READ_POLL_MS: Final = 100
-READ_PATIENCE: Final = 30
-"""Empty polls in a row after which the end of a partition is taken as reached: a transaction may still be open."""
+DRAIN_S: Final = 9.5
 
 
 class KafkaBus:
     """The bus of one service instance."""
 
     def __init__(self, settings: CommonSettings, service: str) -> None:
+        """Nothing is connected before it is entered."""
         self._settings = settings
         self._service = service
         self._publisher = Publisher(settings.kafka, service)
         self._listeners: list[SharedConsumer | FollowedTopic | StreamRunner] = []
-        self._topics: list[str] = []
+        silence_noise()
 
     async def __aenter__(self) -> Self:
-        """Connect, and wait for the topics: who joins a group before them is given none. Raises `Unavailable`."""
-        await self._publisher.start()
-        missing = await missing_topics(self._settings.kafka, self._topics)
-        if missing:
-            words = f"{missing[0]} and {len(missing) - 1} more topics" if len(missing) > 1 else f"topic {missing[0]}"
-            raise Unavailable(f"Kafka has no {words} yet: `irisloop topics apply`", reason="TOPICS_MISSING")
+        """Connect, if the broker answers; if not, `run` and `publish` keep trying and `waiting_for` says so."""
+        try:
+            await self._publisher.start()
+        except Unavailable as error:
+            log.warning("kafka_away", error=str(error))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        """Send what is under way and disconnect."""
         await self._publisher.stop()
 
     def subscribe(self, subscription: Subscription[Any]) -> None:
-        self._topics.append(subscription.topic.name)
+        """Listen as one of a group."""
         self._listeners.append(SharedConsumer(self._settings, self._service, subscription, self._publisher))
 
     def follow(self, follow: Follow[Any]) -> None:
-        self._topics.append(follow.topic.name)
+        """Listen to everything from the beginning."""
         self._listeners.append(FollowedTopic(self._settings, self._service, follow))
 
     def stream(self, stream: Stream) -> None:
-        self._topics += [topic.name for topic in stream.topics]
+        """Listen, and write in the same transaction."""
         self._listeners.append(StreamRunner(self._settings, self._service, stream, self))
 
     async def publish(self, events: Sequence[Event[Any]]) -> None:
+        """Return when the broker has them all. Raises `Unavailable`."""
         await self._publisher.publish(events)
 
     async def publish_raw(self, records: Sequence[Raw]) -> None:
-        """Records as they are; for dead letters and their replay."""
+        """Records as they are; for dead letters."""
         await self._publisher.publish_raw(records)
 
+    def one_writer(self, name: str) -> AbstractAsyncContextManager[Write]:
+        """Write records in transactions, as the only one of that name."""
+        return one_writer(self._settings.kafka, name)
+
+    async def partitions(self, topic: Topic[Any]) -> int:
+        """How many partitions the topic has here. Raises `Unavailable`."""
+        return await self._publisher.partitions(topic.name)
+
     async def read(self, topic: Topic[Any], partition: int, *, last: int | None = None) -> Sequence[Record]:
-        return await self._read(topic.name, [partition], last)
+        """The committed records of a partition. Raises `Unavailable`."""
+        return await read_topic(self._settings.kafka, self._service, topic.name, partition, last)
 
     async def read_named(self, name: str) -> Sequence[Record]:
-        """Every committed record of a topic, partition by partition."""
-        return await self._read(name, None, None)
+        """Every committed record of a topic, partition by partition; none when there is no such topic."""
+        return await read_topic(self._settings.kafka, self._service, name, None, None)
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for listener in self._listeners:
-                group.create_task(listener.run())
+        """Listen until cancelled: then finish what is in hand, commit, and leave the groups."""
+        await carry([self._keep_connected(), *(listener.run() for listener in self._listeners)], DRAIN_S)
 
     def waiting_for(self) -> str:
-        return "; ".join(dict.fromkeys(reason for one in self._listeners if (reason := one.waiting_for())))
+        """What still keeps the bus from being ready."""
+        reasons = (one.waiting_for() for one in (self._publisher, *self._listeners))
+        return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
-    async def _read(self, name: str, partitions: list[int] | None, last: int | None) -> list[Record]:
-        consumer = make_consumer(
-            self._settings.kafka, f"irisloop-{self._service}-read", [], max_partition_fetch_bytes=12 << 20
-        )
-        try:
-            await start(consumer)
-            async with asyncio.timeout(60.0):
-                places = await assign_all(consumer, name)
-                if partitions is not None:
-                    places = [TopicPartition(name, number) for number in partitions]
-                    consumer.assign(places)
-                return await _drain(consumer, places, last)
-        except TimeoutError as error:
-            raise Unavailable(f"{name} could not be read to its end in a minute") from error
-        finally:
-            await quietly_stop(consumer)
-
-
-async def _drain(consumer: Any, places: list[TopicPartition], last: int | None) -> list[Record]:
-    """Read each place up to its end as it is now."""
-    begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-    for place in places:
-        consumer.seek(place, begins[place] if last is None else max(begins[place], ends[place] - last))
-    records: list[Record] = []
-    empty = 0
-    while empty < READ_PATIENCE:
-        if all([await consumer.position(place) >= ends[place] for place in places]):
-            break
-        found = await consumer.getmany(timeout_ms=READ_POLL_MS)
-        empty = 0 if found else empty + 1
-        records += [record_of(one) for batch in found.values() for one in batch]
-    return records
+    async def _keep_connected(self) -> None:
+        tries = 0
+        while True:
+            try:
+                await self._publisher.start()
+                tries = 0
+            except Unavailable:
+                tries += 1
+            await asyncio.sleep(1.0 if tries == 0 else backoff(tries))

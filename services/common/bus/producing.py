@@ -3,31 +3,82 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
 from services.common.bus.api import Event
-from services.common.bus.cloudevents import Headers, headers_of, partition_of
-from services.common.bus.connection import BROKER_ERRORS, make_producer
-from services.common.errors import Unavailable
+from services.common.bus.cloudevents import Raw, headers_of, partition_of
+from services.common.bus.connection import BROKER_ERRORS, ENVELOPE_BYTES, close, make_producer, start
+from services.common.bus.deadletter import Write
+from services.common.errors import Conflict, InvalidMessage, Unavailable
+from services.common.metrics import BUS_PUBLISHED, BUS_RENEWALS
 from services.common.settings import KafkaSettings
 from services.common.telemetry import log
 
-Raw = tuple[str, bytes | None, bytes, Headers]
-"""Topic, key, value, headers."""
+SLOW_S: Final = 3.0
+"""An acknowledgement that takes longer is said by `waiting_for`."""
+CONNECT_S: Final = 10.0
+
+
+def raw_of(event: Event[Any], service: str) -> Raw:
+    """An event as it travels. Raises `InvalidMessage` when it is larger than its topic takes."""
+    value = event.value.SerializeToString()
+    if len(value) > event.topic.max_message_bytes + ENVELOPE_BYTES // 32:
+        raise InvalidMessage(
+            f"an event of {len(value)} bytes is larger than {event.topic.name} takes ({event.topic.max_message_bytes})",
+            field="value",
+            reason="TOO_LARGE",
+        )
+    return Raw(event.topic.name, event.key.encode(), value, headers_of(event, f"/irisloop/{service}"), event.partition)
+
+
+async def send_all(producer: AIOKafkaProducer, raws: Iterable[Raw]) -> list[Awaitable[Any]]:
+    """Hand records to a producer, in order; the futures are done when the broker has them."""
+    futures = []
+    counts: dict[str, int] = {}
+    for raw in raws:
+        partition = raw.partition
+        if partition is None:
+            count = counts.get(raw.topic) or len(await producer.partitions_for(raw.topic))
+            counts[raw.topic] = count
+            partition = partition_of(raw.key.decode(errors="replace"), count) if raw.key else 0
+        futures.append(await _send(producer, raw, partition))
+    return futures
+
+
+async def _send(producer: AIOKafkaProducer, raw: Raw, partition: int) -> Awaitable[Any]:
+    while True:
+        try:
+            future: Awaitable[Any] = await producer.send(
+                raw.topic, raw.value, key=raw.key, partition=partition, headers=raw.headers
+            )
+        except KafkaTimeoutError:
+            continue  # it was not taken: the buffer is full while the broker is away
+        return future
 
 
 class Publisher:
-    """Sends events and raw records, and returns when all are acknowledged."""
+    """Sends events and raw records, and returns when all are acknowledged, however long the broker is away."""
 
     def __init__(self, settings: KafkaSettings, service: str) -> None:
+        """Nothing is connected yet."""
         self._settings = settings
         self._service = service
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
+        self._pending: dict[object, float] = {}
+
+    def waiting_for(self) -> str:
+        """Empty while the broker takes messages."""
+        if self._producer is None:
+            return f"Kafka at {self._settings.bootstrap_servers}"
+        slow = any(time.monotonic() - since > SLOW_S for since in self._pending.values())
+        return f"Kafka at {self._settings.bootstrap_servers} to take messages" if slow else ""
 
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
@@ -35,83 +86,93 @@ class Publisher:
 
     async def stop(self) -> None:
         """Send what is under way and disconnect."""
-        producer, self._producer = self._producer, None
+        async with self._lock:
+            producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await close(producer)
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises `Unavailable`."""
+        producer = await self._started()
+        try:
+            return len(await producer.partitions_for(topic))
+        except BROKER_ERRORS as error:
+            raise Unavailable(f"Kafka does not know {topic}: {error!r}", reason="KAFKA_AWAY") from error
 
     async def publish(self, events: Sequence[Event[Any]]) -> None:
         """All of them, acknowledged. Raises `Unavailable`; what was sent before may come twice, by the same ce_id."""
-        producer = await self._started()
-        await self._send(producer, [await encoded(producer, event, self._service) for event in events])
+        await self.publish_raw([raw_of(event, self._service) for event in events])
+        BUS_PUBLISHED.inc(len(events))
 
-    async def publish_raw(self, records: Sequence[Raw]) -> None:
-        """Records as they are, into the partition that their key hashes to (the first without a key)."""
-        producer = await self._started()
-        parts = []
-        for topic, key, value, headers in records:
-            count = len(await producer.partitions_for(topic))
-            partition = partition_of(key.decode(errors="replace"), count) if key else 0
-            parts.append((topic, partition, key, value, headers))
-        await self._send(producer, parts)
-
-    async def _send(self, producer: AIOKafkaProducer, parts: Sequence[tuple[Any, ...]]) -> None:
+    async def publish_raw(self, raws: Sequence[Raw]) -> None:
+        """Records as they are. Raises `Unavailable`."""
+        if not raws:
+            return
+        token = object()
+        self._pending[token] = time.monotonic()
         try:
-            waits = [
-                await producer.send(topic, value, key=key, partition=partition, headers=headers)
-                for topic, partition, key, value, headers in parts
-            ]
-            results = await asyncio.gather(*waits, return_exceptions=True)
+            producer = await self._started()
+            await self._acknowledged(producer, raws)
+        finally:
+            del self._pending[token]
+
+    async def _acknowledged(self, producer: AIOKafkaProducer, raws: Sequence[Raw]) -> None:
+        failure: BaseException | None = None
+        try:
+            futures = await send_all(producer, raws)
+            results = await asyncio.gather(*futures, return_exceptions=True)
+            failure = next((result for result in results if isinstance(result, BaseException)), None)
         except BROKER_ERRORS as error:
-            await self._give_up(producer, error)
-            raise Unavailable(f"Kafka does not take messages: {error!r}", reason="KAFKA_AWAY") from error
-        failed = next((result for result in results if isinstance(result, BaseException)), None)
-        if failed is not None:
-            await self._give_up(producer, failed)
-            raise Unavailable(f"Kafka does not take messages: {failed!r}", reason="KAFKA_AWAY") from failed
+            failure = error
+        if failure is not None:
+            await self._give_up(producer, failure)
+            raise Unavailable(f"Kafka does not take messages: {failure!r}", reason="KAFKA_AWAY") from failure
 
     async def _started(self) -> AIOKafkaProducer:
+        producer = self._producer
+        if producer is not None:
+            return producer
         async with self._lock:
             if self._producer is None:
-                producer = make_producer(self._settings, f"irisloop-{self._service}", linger_ms=1)
-                await start(producer)
+                producer = make_producer(self._settings, f"irisloop-{self._service}")
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        await start(producer)
+                except TimeoutError as error:
+                    raise Unavailable(
+                        f"Kafka at {self._settings.bootstrap_servers} does not answer", reason="KAFKA_AWAY"
+                    ) from error
                 self._producer = producer
             return self._producer
 
     async def _give_up(self, producer: AIOKafkaProducer, error: BaseException) -> None:
-        """The next publish connects anew: after some errors this producer would refuse for ever."""
-        log.warning("producer_renewed", error=repr(error))
+        """The next publish connects anew: a failed batch leaves a gap that the broker would refuse for ever."""
         if self._producer is producer:
             self._producer = None
-        await quietly_stop(producer)
+            BUS_RENEWALS.labels("producer").inc()
+            log.warning("producer_renewed", error=repr(error))
+            await close(producer, patience_s=0.0)
 
 
-async def encoded(producer: AIOKafkaProducer, event: Event[Any], service: str) -> tuple[Any, ...]:
-    """(topic, partition, key, value, headers) of an event."""
-    partition = event.partition
-    if partition is None:
-        try:
-            partition = partition_of(event.key, len(await producer.partitions_for(event.topic.name)))
-        except BROKER_ERRORS as error:
-            raise Unavailable(f"Kafka does not answer: {error!r}", reason="KAFKA_AWAY") from error
-    headers = headers_of(event, f"/irisloop/{service}")
-    return event.topic.name, partition, event.key.encode(), event.value.SerializeToString(), headers
+@asynccontextmanager
+async def one_writer(settings: KafkaSettings, name: str) -> AsyncIterator[Write]:
+    """Write records in transactions, as the only one of that name: whoever began before is fenced.
 
+    Raises `Conflict` when another one began meanwhile, `Unavailable` when the broker is away.
+    """
+    producer = make_producer(settings, name, transactional_id=name, retry_backoff_ms=5)
+    async with asyncio.timeout(CONNECT_S):
+        await start(producer)
 
-async def start(client: Any) -> None:
-    """Start a producer or consumer. Raises `Unavailable`, leaving nothing open."""
+    async def write(raws: Sequence[Raw]) -> None:
+        async with producer.transaction():
+            await asyncio.gather(*await send_all(producer, raws))
+
     try:
-        await client.start()
+        yield write
+    except ProducerFenced as error:
+        raise Conflict(f"another {name} began meanwhile", reason="FENCED") from error
     except BROKER_ERRORS as error:
-        await quietly_stop(client)
-        raise Unavailable(f"Kafka does not answer: {error}", reason="KAFKA_AWAY") from error
-    except BaseException:
-        await quietly_stop(client)
-        raise
-
-
-async def quietly_stop(client: Any) -> None:
-    """Close what may be broken already."""
-    try:
-        await asyncio.wait_for(client.stop(), 5.0)
-    except (KafkaError, OSError, TimeoutError, RuntimeError) as error:
-        log.info("client_closed_badly", error=repr(error))
+        raise Unavailable(f"Kafka does not take messages: {error!r}", reason="KAFKA_AWAY") from error
+    finally:
+        await close(producer)

@@ -1,14 +1,16 @@
 """`shared` consumption: a group divides the partitions; offsets are committed after the effect.
 
-One poll's partitions are handled concurrently, each in order; the next poll waits for them, so what is in memory is
-bounded by the fetch sizes however slow the handler is.
+Each partition has its lane: the lanes work side by side while the loop keeps polling, and a lane that is full pauses
+its partition, so that memory stays flat however slow a handler is. One commit carries what all lanes have done since
+the last one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -16,15 +18,29 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from services.common.bus.api import Record, Subscription
 from services.common.bus.assignors import CoPartitioned
 from services.common.bus.cloudevents import decode
-from services.common.bus.connection import BROKER_ERRORS, make_consumer, record_of
-from services.common.bus.deadletter import letter_headers
-from services.common.bus.producing import Publisher, quietly_stop, start
+from services.common.bus.connection import (
+    BROKER_ERRORS,
+    check_alive,
+    close,
+    make_consumer,
+    start,
+    wait_for_topics,
+)
+from services.common.bus.deadletter import letter_of
+from services.common.bus.lanes import Lane
+from services.common.bus.producing import Publisher
 from services.common.bus.work import Worker, backoff
 from services.common.errors import Unavailable
+from services.common.metrics import BUS_RENEWALS
 from services.common.settings import CommonSettings
 from services.common.telemetry import log
 
-POLL_MS = 500
+POLL_MS: Final = 500
+STOP_S: Final = 8.0
+"""A batch in hand may take so long when the service stops: it drains within 10 s."""
+REVOKE_S: Final = 20.0
+"""And so long in a rebalance, which the group waits 30 s for."""
+COMMIT_S: Final = 2.0
 
 
 class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -33,43 +49,63 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self, settings: CommonSettings, service: str, subscription: Subscription[Any], publisher: Publisher
     ) -> None:
+        """Nothing is connected yet; `publisher` takes the dead letters."""
         self._settings = settings
         self._service = service
         self._subscription = subscription
         self._publisher = publisher
         self._group = f"irisloop.{service}.{subscription.handler}"
-        topic = subscription.topic
-        decoder = subscription.decode or (lambda record: decode(record, topic))
-        self._worker = Worker(service, subscription.handler, subscription.handle, decoder, self._dead_letter)
-        self._joined = False
-        self._busy = asyncio.Lock()
-        self._done: dict[TopicPartition, int] = {}
+        self._lanes: dict[TopicPartition, Lane] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._undone = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._missing = f"Kafka to hand {subscription.handler} its partitions"
 
     def waiting_for(self) -> str:
-        """Empty once the group has given this instance its partitions."""
-        return self._worker.waiting if self._joined else f"Kafka to hand {self._subscription.handler} its partitions"
+        """Empty once the group has given this instance its partitions, and while no batch waits for a next try."""
+        return self._missing or next((words for lane in self._lanes.values() if (words := lane.worker.waiting)), "")
 
     async def run(self) -> None:
         """Consume until cancelled; what is in hand then is finished and committed."""
         tries = 0
         while True:
-            consumer = self._make()
             try:
-                await start(consumer)
-                consumer.subscribe([self._subscription.topic.name], listener=self)
-                tries = 0
-                await self._consume(consumer)
+                await self._session()
             except (Unavailable, *BROKER_ERRORS) as error:
+                tries = 0 if not self._missing else tries + 1
+                self._say("Kafka to answer")
+                BUS_RENEWALS.labels("shared").inc()
                 log.warning("consumer_renewed", handler=self._subscription.handler, error=repr(error))
-            finally:
-                self._joined = False
-                await quietly_stop(consumer)
             await asyncio.sleep(backoff(tries))
-            tries += 1
+
+    def _say(self, words: str) -> None:
+        self._missing = f"{self._subscription.handler}: {words}" if words else ""
+
+    async def _session(self) -> None:
+        """One client's life. Raises what ended it."""
+        consumer = self._make()
+        committer: asyncio.Task[None] | None = None
+        await start(consumer)
+        try:
+            self._consumer = consumer
+            await wait_for_topics(consumer, [self._subscription.topic.name], self._say)
+            self._say("Kafka to hand out the partitions")
+            consumer.subscribe([self._subscription.topic.name], listener=self)
+            committer = asyncio.create_task(self._commit_on(consumer))
+            await self._poll(consumer, committer)
+        except asyncio.CancelledError:
+            await self._let_go(consumer, STOP_S)
+            consumer._coordinator._group_instance_id = None  # a clean end leaves the group; a static member would stay
+            raise
+        finally:
+            if committer is not None:
+                committer.cancel()
+            await self._let_go(consumer, REVOKE_S)
+            self._consumer = None
+            await close(consumer)
 
     def _make(self) -> AIOKafkaConsumer:
-        self._consumer = make_consumer(
+        return make_consumer(
             self._settings.kafka,
             f"{self._group}.{self._settings.replica}",
             [self._subscription.topic],
@@ -77,61 +113,84 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             group_instance_id=f"{self._group}.{self._settings.replica}",
             partition_assignment_strategy=(CoPartitioned,),
         )
-        return self._consumer
 
-    async def _consume(self, consumer: AIOKafkaConsumer) -> None:
+    async def _poll(self, consumer: AIOKafkaConsumer, committer: asyncio.Task[None]) -> None:
         while True:
-            found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._subscription.max_batch)
-            if found:
-                await finish(self._take(consumer, found))
+            found = await consumer.getmany(timeout_ms=POLL_MS)
+            for place, records in found.items():
+                lane = self._lanes.get(place)
+                if lane is not None:
+                    lane.put(records)
+                    self._regulate(place, lane)
+            check_alive(consumer)
+            for failure in [lane.failure for lane in self._lanes.values() if lane.failure is not None]:
+                raise Unavailable(f"a lane broke: {failure!r}") from failure
+            if committer.done():
+                committer.result()
 
-    async def _take(self, consumer: AIOKafkaConsumer, found: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        async with self._busy:
-            records = [[record_of(one) for one in batch] for batch in found.values()]
-            await asyncio.gather(*(self._worker.work(batch) for batch in records))
-            self._done = {place: batch[-1].offset + 1 for place, batch in found.items()}
-            await self._commit(consumer)
+    def _regulate(self, place: TopicPartition, lane: Lane) -> None:
+        """Pause a partition whose lane is full, and go on with it when there is room again."""
+        if lane.queue.full != lane.paused and self._consumer is not None and self._lanes.get(place) is lane:
+            with suppress(IllegalStateError):  # a rebalance is under way
+                (self._consumer.pause if lane.queue.full else self._consumer.resume)(place)
+                lane.paused = lane.queue.full
 
-    async def _commit(self, consumer: AIOKafkaConsumer) -> None:
+    # ---- offsets ----
+
+    async def _commit_on(self, consumer: AIOKafkaConsumer) -> None:
+        """One commit after the other; each carries what was done while the one before was under way."""
+        while True:
+            await self._undone.wait()
+            self._undone.clear()
+            await self._commit(consumer, self._lanes)
+
+    async def _commit(self, consumer: AIOKafkaConsumer, lanes: dict[TopicPartition, Lane]) -> None:
         """A commit that comes too late for a partition that moved on is no loss: handlers are idempotent."""
-        done, self._done = self._done, {}
-        mine = consumer.assignment()
-        done = {place: offset for place, offset in done.items() if place in mine}
-        try:
-            if done:
+        async with self._committing:
+            done = {p: lane.done for p, lane in lanes.items() if lane.done is not None and lane.done != lane.committed}
+            if not done:
+                return
+            try:
                 await consumer.commit(done)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.warning("commit_too_late", handler=self._subscription.handler, error=repr(error))
+            except (CommitFailedError, IllegalStateError) as error:
+                log.warning("commit_too_late", handler=self._subscription.handler, error=repr(error))
+                return
+            for place, offset in done.items():
+                lanes[place].committed = offset
 
-    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Wait for the batch in hand, whose offsets are committed with it, before the partitions go."""
-        if revoked:
-            async with self._busy:
-                log.info("partitions_released", handler=self._subscription.handler, count=len(revoked))
+    # ---- partitions come and go ----
 
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """The group has decided."""
-        self._joined = True
-        log.info("partitions_taken", handler=self._subscription.handler, count=len(assigned))
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The group has decided: a lane for each partition."""
+        for place in assigned:
+            self._lanes[place] = self._lane(place)
+        self._say("")
+        log.info("partitions_taken", handler=self._subscription.handler, count=len(self._lanes))
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Wait for the batches in hand, commit them, let the partitions go."""
+        if self._consumer is not None and self._lanes:
+            await self._let_go(self._consumer, REVOKE_S)
+            log.info("partitions_released", handler=self._subscription.handler, count=len(revoked))
+
+    async def _let_go(self, consumer: AIOKafkaConsumer, patience_s: float) -> None:
+        lanes, self._lanes = self._lanes, {}
+        if lanes:
+            await asyncio.gather(*(lane.stop(patience_s) for lane in lanes.values()))
+            with suppress(*BROKER_ERRORS):
+                async with asyncio.timeout(COMMIT_S):
+                    await self._commit(consumer, lanes)
+
+    def _lane(self, place: TopicPartition) -> Lane:
+        subscription, topic = self._subscription, self._subscription.topic
+        decoder = subscription.decode or (lambda record: decode(record, topic))
+        worker = Worker(self._service, subscription.handler, subscription.handle, decoder, self._dead_letter)
+
+        def progress(lane: Lane) -> None:
+            self._regulate(place, lane)
+            self._undone.set()
+
+        return Lane(worker, subscription.max_batch, progress)
 
     async def _dead_letter(self, record: Record, error: Exception) -> None:
-        headers = letter_headers(record, self._service, self._subscription.handler, error)
-        name = f"{record.topic}.{self._service}.dlq"
-        tries = 0
-        while True:
-            try:
-                await self._publisher.publish_raw([(name, record.key, record.value, headers)])
-                return
-            except Unavailable:
-                await asyncio.sleep(backoff(tries))
-                tries += 1
-
-
-async def finish(work: Any) -> None:
-    """Await `work` to its end also when the caller is cancelled meanwhile; then the cancellation goes on."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+        await self._publisher.publish_raw([letter_of(record, self._service, self._subscription.handler, error)])

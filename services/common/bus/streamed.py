@@ -1,91 +1,97 @@
-"""Transactional read-process-write: outputs, dead letters and offsets of a step become visible together.
+"""Transactional read-process-write: a group hands out the partitions, each unit works for itself.
 
-One producer a unit with `transactional.id = <service>.<handler>.<unit>`: starting it fences whoever held the unit
-before and ends what that one left open, so committed offsets are asked for only afterwards. Any error aborts the
-transaction, restores the unit from what is committed, and reads on from there.
+Partitions are paused from their assignment until their unit is restored, so nothing is read before older owners are
+fenced. What a unit does between is in `units`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from services.common.bus.api import Delivery, Outcome, Record, Stream
+from services.common.bus.api import Stream
 from services.common.bus.assignors import CoPartitioned, OneOwner
-from services.common.bus.cloudevents import decode
-from services.common.bus.connection import BROKER_ERRORS, make_consumer, make_producer, record_of
-from services.common.bus.deadletter import letter_headers
-from services.common.bus.producing import encoded, quietly_stop, start
-from services.common.bus.shared import finish
-from services.common.bus.work import TRIES, backoff, is_for
-from services.common.errors import IrisloopError, PoisonedDelivery, Transient, Unavailable
+from services.common.bus.connection import (
+    BROKER_ERRORS,
+    check_alive,
+    close,
+    make_consumer,
+    start,
+    wait_for_topics,
+)
+from services.common.bus.shared import POLL_MS, REVOKE_S, STOP_S
+from services.common.bus.suspects import Suspects
+from services.common.bus.units import StreamUnit
+from services.common.bus.work import backoff
+from services.common.errors import Unavailable
+from services.common.metrics import BUS_RENEWALS
 from services.common.settings import CommonSettings
-from services.common.telemetry import bind_trace, log
+from services.common.telemetry import log
 
 if TYPE_CHECKING:
     from services.common.bus.kafka import KafkaBus
 
-IDLE_MS = 1_000
-
-
-@dataclass(slots=True)
-class Unit:
-    """What belongs together: a partition number, or everything; with its producer and its share of bad luck."""
-
-    number: int
-    places: frozenset[TopicPartition]
-    producer: AIOKafkaProducer
-    failures: int = 0
-    one_by_one: bool = False
-    poisoned: dict[tuple[str, int, int], Exception] = field(default_factory=dict)
+FETCH_WAIT_MS: Final = 20
+"""The end of a transaction does not wake a fetch that waits for committed records: this is how late it is seen."""
 
 
 class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     """One stream of one instance."""
 
     def __init__(self, settings: CommonSettings, service: str, stream: Stream, bus: KafkaBus) -> None:
+        """Nothing is connected yet; `bus` is what a processor restores itself from."""
         self._settings = settings
         self._service = service
         self._stream = stream
         self._bus = bus
         self._group = f"irisloop.{service}.{stream.handler}"
-        self._topics = {topic.name: topic for topic in stream.topics}
-        self._units: dict[int, Unit] = {}
-        self._busy = asyncio.Lock()
-        self._assigned = False
-        self._stale = True
-        self._ready = False
-        self._waiting = ""
+        self._units: dict[int, StreamUnit] = {}
+        self._suspects: dict[int, Suspects] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._missing = f"Kafka to hand {stream.handler} its partitions"
 
     def waiting_for(self) -> str:
         """Empty once the units that the group gave to this instance are restored."""
-        if not self._ready:
-            return f"Kafka to hand {self._stream.handler} its partitions"
-        return self._waiting
+        return self._missing or next((words for unit in self._units.values() if (words := unit.waiting)), "")
+
+    def _say(self, words: str) -> None:
+        self._missing = f"{self._stream.handler}: {words}" if words else ""
 
     async def run(self) -> None:
         """Process until cancelled; the step in hand then is finished."""
         tries = 0
         while True:
-            consumer = self._make()
             try:
-                await start(consumer)
-                consumer.subscribe(list(self._topics), listener=self)
-                tries = 0
-                await self._consume(consumer)
+                await self._session()
             except (Unavailable, *BROKER_ERRORS) as error:
-                log.warning("stream_renewed", handler=self._stream.handler, error=repr(error))
-            finally:
-                self._assigned, self._stale, self._ready = False, True, False
-                await self._release_all()
-                await quietly_stop(consumer)
+                tries = 0 if not self._missing else tries + 1
+                self._say("Kafka to answer")
+                BUS_RENEWALS.labels("stream").inc()
+                log.warning("consumer_renewed", handler=self._stream.handler, error=repr(error))
             await asyncio.sleep(backoff(tries))
-            tries += 1
+
+    async def _session(self) -> None:
+        """One client's life. Raises what ended it."""
+        names = [topic.name for topic in self._stream.topics]
+        consumer = self._make()
+        await start(consumer)
+        try:
+            self._consumer = consumer
+            await wait_for_topics(consumer, names, self._say)
+            self._say("Kafka to hand out the partitions")
+            consumer.subscribe(names, listener=self)
+            await self._poll(consumer)
+        except asyncio.CancelledError:
+            await self._let_go(STOP_S)
+            consumer._coordinator._group_instance_id = None  # a clean end leaves the group; a static member would stay
+            raise
+        finally:
+            await self._let_go(REVOKE_S)
+            self._consumer = None
+            await close(consumer)
 
     def _make(self) -> AIOKafkaConsumer:
         return make_consumer(
@@ -95,163 +101,60 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=self._group,
             group_instance_id=f"{self._group}.{self._settings.replica}",
             partition_assignment_strategy=(CoPartitioned if self._stream.scope == "partition" else OneOwner,),
-            fetch_max_wait_ms=20,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
 
-    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Wait for the step in hand; the units are given up in the loop, or fenced by their next owner."""
-        async with self._busy:
-            self._stale = True
-
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """The loop takes the new units over before it reads on."""
-        self._assigned, self._stale = True, True
-
-    async def _consume(self, consumer: AIOKafkaConsumer) -> None:
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
         while True:
-            if self._stale and self._assigned:
-                await self._take_over(consumer)
-            most = 1 if any(unit.one_by_one for unit in self._units.values()) else self._stream.max_batch
-            found = await consumer.getmany(timeout_ms=IDLE_MS, max_records=most)
-            if self._stale:
-                continue
-            await finish(self._step_all(consumer, found))
-
-    async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
-        """Fence, restore and position every unit of the new assignment."""
-        async with self._busy:
-            self._stale = False
-            await self._release_all()
-            for number, places in self._divided(consumer.assignment()).items():
-                unit = Unit(number, frozenset(places), self._producer(number))
-                self._units[number] = unit
-                await start(unit.producer)
-                await self._restore(consumer, unit)
-            self._ready = True
-            log.info("units_taken", handler=self._stream.handler, units=sorted(self._units))
-
-    def _divided(self, places: Sequence[TopicPartition]) -> dict[int, set[TopicPartition]]:
-        units: dict[int, set[TopicPartition]] = {}
-        for place in places:
-            units.setdefault(place.partition if self._stream.scope == "partition" else 0, set()).add(place)
-        return units
-
-    def _producer(self, unit: int) -> AIOKafkaProducer:
-        name = f"{self._service}.{self._stream.handler}.{unit}"
-        return make_producer(
-            self._settings.kafka, name, transactional_id=name, retry_backoff_ms=5, transaction_timeout_ms=30_000
-        )
-
-    async def _restore(self, consumer: AIOKafkaConsumer, unit: Unit) -> None:
-        for place in unit.places:
-            offset = await consumer.committed(place)
-            if offset is None:
-                await consumer.seek_to_beginning(place)
-            else:
-                consumer.seek(place, offset)
-        await self._stream.processor.restore(unit.number, self._bus)
-
-    async def _release_all(self) -> None:
-        units, self._units = self._units, {}
-        for unit in units.values():
-            await self._stream.processor.release(unit.number)
-            await quietly_stop(unit.producer)
-
-    async def _step_all(self, consumer: AIOKafkaConsumer, found: dict[TopicPartition, list[Any]]) -> None:
-        async with self._busy:
-            mine = consumer.assignment()
-            steps = []
+            found = await consumer.getmany(timeout_ms=POLL_MS)
+            for place, records in found.items():
+                unit = self._units.get(self._number(place))
+                if unit is not None:
+                    unit.put(records)
+            check_alive(consumer)
             for unit in self._units.values():
-                records = [record_of(one) for place in sorted(unit.places & set(found)) for one in found[place]]
-                if unit.places <= set(mine):
-                    steps.append(self._step(consumer, unit, records))
-            await asyncio.gather(*steps)
+                unit.check()
 
-    async def _step(self, consumer: AIOKafkaConsumer, unit: Unit, records: list[Record]) -> None:
-        try:
-            if records:
-                await self._transact(unit, records)
-            elif (outcome := await self._stream.processor.idle(unit.number)) is not None:
-                await self._commit(unit, outcome, {}, [])
-            unit.failures, unit.one_by_one, self._waiting = 0, False, ""
-        except ProducerFenced:
-            log.warning("unit_fenced", handler=self._stream.handler, unit=unit.number)
-            self._stale = True
-        except Exception as error:
-            await self._recover(consumer, unit, records, error)
+    def _number(self, place: TopicPartition) -> int:
+        return int(place.partition) if self._stream.scope == "partition" else 0
 
-    async def _transact(self, unit: Unit, records: list[Record]) -> None:
-        deliveries, refused = self._decoded(unit, records)
-        outcome = Outcome(())
-        if deliveries:
-            with bind_trace(deliveries[0].traceparent):
-                outcome = await self._stream.processor.process(unit.number, deliveries)
-        done = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-        await self._commit(unit, outcome, done, refused)
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The group has decided: a unit for each number, which restores itself before anything is read."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        places: dict[int, set[TopicPartition]] = {}
+        for place in assigned:
+            consumer.pause(place)
+            places.setdefault(self._number(place), set()).add(place)
+        for number, mine in places.items():
+            suspects = self._suspects.setdefault(number, Suspects())
+            self._units[number] = self._unit(number, mine, suspects, consumer)
+        self._say("")
+        log.info("units_taken", handler=self._stream.handler, units=sorted(self._units))
 
-    def _decoded(self, unit: Unit, records: list[Record]) -> tuple[list[Delivery[Any]], list[tuple[Record, Exception]]]:
-        deliveries: list[Delivery[Any]] = []
-        refused: list[tuple[Record, Exception]] = []
-        for record in records:
-            poison = unit.poisoned.get((record.topic, record.partition, record.offset))
-            if poison is not None:
-                refused.append((record, poison))
-            elif is_for(record, self._service, self._stream.handler):
-                try:
-                    decoder = self._stream.decode.get(record.topic)
-                    deliveries.append(decoder(record) if decoder else decode(record, self._topics[record.topic]))
-                except IrisloopError as error:
-                    refused.append((record, error))
-        return deliveries, refused
-
-    async def _commit(
-        self,
-        unit: Unit,
-        outcome: Outcome,
-        done: dict[TopicPartition, int],
-        refused: Sequence[tuple[Record, Exception]],
-    ) -> None:
-        if outcome.offsets is not None:
-            done = {TopicPartition(*position): offset for position, offset in outcome.offsets.items()}
-        producer = unit.producer
-        async with producer.transaction():
-            waits = []
-            for event in outcome.events:
-                topic, partition, key, value, headers = await encoded(producer, event, self._service)
-                waits.append(await producer.send(topic, value, key=key, partition=partition, headers=headers))
-            for record, error in refused:
-                headers = letter_headers(record, self._service, self._stream.handler, error)
-                name = f"{record.topic}.{self._service}.dlq"
-                log.warning("record_dead_lettered", handler=self._stream.handler, topic=record.topic, error=str(error))
-                waits.append(await producer.send(name, record.value, key=record.key, headers=headers))
-            await asyncio.gather(*waits)
-            if done:
-                await producer.send_offsets_to_transaction(done, self._group)
-
-    async def _recover(self, consumer: AIOKafkaConsumer, unit: Unit, records: list[Record], error: Exception) -> None:
-        """Nothing of the step is visible: note whose fault it was, then start over from what is committed."""
-        log.warning(
-            "step_undone",
-            handler=self._stream.handler,
-            unit=unit.number,
-            error=repr(error),
-            exc_info=None if isinstance(error, (IrisloopError, *BROKER_ERRORS)) else error,
+    def _unit(
+        self, number: int, places: Collection[TopicPartition], suspects: Suspects, consumer: AIOKafkaConsumer
+    ) -> StreamUnit:
+        return StreamUnit(
+            settings=self._settings.kafka,
+            service=self._service,
+            stream=self._stream,
+            bus=self._bus,
+            number=number,
+            places=frozenset(places),
+            suspects=suspects,
+            consumer=consumer,
         )
-        if isinstance(error, PoisonedDelivery):
-            self._poison(unit, records, error)
-        elif isinstance(error, Transient):
-            self._waiting = f"{self._stream.handler}: {error}"
-        elif isinstance(error, BROKER_ERRORS):
-            raise Unavailable(f"Kafka does not take the step: {error!r}") from error
-        else:
-            unit.failures += 1
-            if unit.one_by_one and len(records) == 1 and unit.failures > TRIES:
-                unit.poisoned[records[0].topic, records[0].partition, records[0].offset] = error
-            unit.one_by_one = True
-        await asyncio.sleep(backoff(min(unit.failures, 4)))
-        await self._restore(consumer, unit)
 
-    def _poison(self, unit: Unit, records: list[Record], error: PoisonedDelivery) -> None:
-        deliveries, _ = self._decoded(unit, records)
-        record = deliveries[error.index].record
-        unit.poisoned[record.topic, record.partition, record.offset] = error
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Wait for the steps in hand; the units are given up before the group goes on."""
+        if self._units:
+            await self._let_go(REVOKE_S)
+            log.info("units_released", handler=self._stream.handler, count=len(revoked))
+
+    async def _let_go(self, patience_s: float) -> None:
+        units: dict[int, Any]
+        units, self._units = self._units, {}
+        if units:
+            await asyncio.gather(*(unit.stop(patience_s) for unit in units.values()))
