@@ -238,7 +238,9 @@ class OutboxRelay:
     async def _rest(self) -> None:
         """Until this process commits events, or it is time to look for those of another replica."""
         try:
-            await asyncio.wait_for(self._wake.wait(), self._look)
+            # Not wait_for: Python 3.11's forgets a cancellation that comes together with the event.
+            async with asyncio.timeout(self._look):
+                await self._wake.wait()
         except TimeoutError:
             self._look = min(self._look * 1.05, LOOK_ALONE_S)
 

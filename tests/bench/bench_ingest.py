@@ -130,7 +130,7 @@ async def run_ingest(
     await send(producer, frames)
     start = time.perf_counter()
     ingest.process.send_signal(signal.SIGCONT)
-    while await stored(consumer) < before + len(frames):  # noqa: ASYNC110 - the broker tells only who asks
+    while await stored(consumer) < before + len(frames):
         await asyncio.sleep(0.01)
     return len(frames) / (time.perf_counter() - start)
 
