@@ -52,7 +52,7 @@ async def only_one(database: Database) -> AsyncIterator[RelayLock]:
         return
     descriptor = os.open(f"{path}.relay", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        while not _try_flock(descriptor):  # noqa: ASYNC110 - another process holds it and sends no word
+        while not _try_flock(descriptor):
             await asyncio.sleep(0.2)
         yield RelayLock()
     finally:
@@ -76,7 +76,7 @@ async def _advisory_lock(database: Database) -> AsyncIterator[RelayLock]:
         connection = await asyncio.to_thread(engine.connect)
         try:
             statement = sa.text("SELECT pg_try_advisory_lock(:key)")
-            while not await asyncio.to_thread(lambda: connection.execute(statement, {"key": key}).scalar()):  # noqa: ASYNC110
+            while not await asyncio.to_thread(lambda: connection.execute(statement, {"key": key}).scalar()):
                 await asyncio.sleep(0.5)
             yield PostgresRelayLock(connection)
         finally:

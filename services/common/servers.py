@@ -86,7 +86,7 @@ class Servers:
             await self._grpc.server.stop(None)
             raise
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]), name="http")
-        while not self._http.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn has only a flag
+        while not self._http.started and not self._serving.done():
             await asyncio.sleep(0.005)
         self._following = asyncio.create_task(self._follow(), name="readiness")
         return ports

@@ -55,7 +55,7 @@ async def work(home: Path, writing: bool) -> None:
         relay = group.create_task(OutboxRelay(database, cast(Bus, FileOutlet(home / "published"))).run())
         while writing:
             await database.transact(add_fact)
-        while await database.read(waits):  # noqa: ASYNC110 - the relay sends no word when it is done
+        while await database.read(waits):
             await asyncio.sleep(0.02)
         relay.cancel()
 

@@ -64,7 +64,7 @@ async def left(database: Database) -> int:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - what a database holds sends no word
+        while not await condition():
             await asyncio.sleep(0.01)
 
 

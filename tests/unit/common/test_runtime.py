@@ -139,7 +139,7 @@ async def test_readiness_and_grpc_health_follow_what_the_service_waits_for() -> 
         waits[:] = ["", "", ""]
         await service.until(200)
         async with asyncio.timeout(5):
-            while await service.health() != health_pb2.HealthCheckResponse.SERVING:  # noqa: ASYNC110 - over the wire
+            while await service.health() != health_pb2.HealthCheckResponse.SERVING:
                 await asyncio.sleep(0.02)
 
 
