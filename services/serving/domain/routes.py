@@ -70,7 +70,7 @@ class Route:
 class RouteTable:
     """All models."""
 
-    routes: Mapping[str, Route] = MappingProxyType({})
+    routes: Mapping[str, Route] = field(default_factory=lambda: MappingProxyType({}))
 
     def replaced(self, route: Route) -> RouteTable:
         """A table with this model's route replaced."""
