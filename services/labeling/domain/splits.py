@@ -35,28 +35,28 @@ class Splits:
 
     def assign(self, assets: Sequence[Asset]) -> list[str]:
         """The split of each; what is new is in `added` afterwards."""
-        waiting: dict[str, list[Asset]] = {}
-        for asset in assets:
-            split = self._of(asset)
+        keyed = [(_stratum(asset), _keys(asset)) for asset in assets]
+        waiting: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+        for stratum, keys in keyed:
+            split = self._of(keys)
             if split is None:
-                waiting.setdefault(_keys(asset)[-1], []).append(asset)
+                waiting.setdefault(keys[-1], []).append((stratum, keys))
             else:
-                self._note(asset, split)
+                self._note(stratum, keys, split)
         for group in sorted(waiting, key=self._order):
-            self._place(waiting[group])
-        return [self._known[_keys(asset)[0]] for asset in assets]
+            for stratum, keys in waiting[group]:
+                self._note(stratum, keys, self._of(keys) or self._neediest(stratum))
+        return [self._known[keys[0]] for _, keys in keyed]
 
-    def _place(self, group: Sequence[Asset]) -> None:
-        for asset in group:
-            split = self._of(asset) or self._neediest(_stratum(asset))
-            self._note(asset, split)
+    def _of(self, keys: tuple[str, ...]) -> str | None:
+        for key in keys:
+            if key in self._known:
+                return self._known[key]
+        return None
 
-    def _of(self, asset: Asset) -> str | None:
-        return next((self._known[key] for key in _keys(asset) if key in self._known), None)
-
-    def _note(self, asset: Asset, split: str) -> None:
-        self._counts[_stratum(asset)][split] += 1
-        for key in _keys(asset):
+    def _note(self, stratum: str, keys: tuple[str, ...], split: str) -> None:
+        self._counts[stratum][split] += 1
+        for key in keys:
             if key not in self._known:
                 self._known[key] = self.added[key] = split
 

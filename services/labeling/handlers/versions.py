@@ -112,6 +112,9 @@ class VersionHandlers:
     async def _cut(self, request: VersionRequest) -> None:
         """One at a time: an asset's split is decided by the version before."""
         async with self._cutting:
+            known = await self.ledgers.read(lambda ledger: ledger.datasets.request(request.id))
+            if known is None or known.state is not RequestState.OPEN:
+                return
             started = time.perf_counter()
             while not await self._try_cut(request):
                 log.info("cut_again", dataset=request.dataset, request=request.id)

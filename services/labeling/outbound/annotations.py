@@ -82,7 +82,7 @@ class SqlAnnotations:
     def of_dataset(self, dataset: Dataset) -> list[Annotation]:
         matches = {camera_id: dataset.has_camera(camera_id) for camera_id in self._cameras()}
         rows = self.connection.execute(sa.select(tables.revisions).where(*self._belongs(dataset)))
-        return [_annotation(row) for row in rows if matches[row.camera_id]]
+        return [_annotation(row) for row in rows if matches[row[_CAMERA]]]
 
     def supersede(self, change: ConceptChange) -> int:
         table = tables.revisions
@@ -175,18 +175,28 @@ def _row(annotation: Annotation) -> dict[str, Any]:
     }
 
 
+_CAMERA = list(tables.revisions.c).index(tables.revisions.c.camera_id)
+
+
 def _annotation(row: Row[Any]) -> Annotation:
-    stored = StoredObject(row.digest, row.size_bytes, row.content_type)
+    """By position, in the order of the table's columns: a version reads them by the ten thousands."""
+    (
+        _, identity, asset_id, revision, _, _, camera_id, captured_at, digest, size_bytes, content_type, _, labels,
+        annotated_by, annotated_at, valid_from, superseded_at, superseded_by, source, task_id,
+    ) = row  # fmt: skip
     return Annotation(
-        id=row.id,
-        asset=Asset(row.asset_id, row.camera_id, row.captured_at, stored),
-        revision=row.revision,
-        labels=labels_of(row.labels),
-        annotated_by=row.annotated_by,
-        annotated_at=row.annotated_at,
-        valid_from=row.valid_from,
-        source=Source(row.source),
-        task_id=row.task_id,
-        superseded_at=row.superseded_at,
-        superseded_by=row.superseded_by,
+        identity,
+        Asset(asset_id, camera_id, captured_at, StoredObject(digest, size_bytes, content_type)),
+        revision,
+        labels_of(labels),
+        annotated_by,
+        annotated_at,
+        valid_from,
+        _SOURCES[source],
+        task_id,
+        superseded_at,
+        superseded_by,
     )
+
+
+_SOURCES = {int(source): source for source in Source}
