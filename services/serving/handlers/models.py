@@ -119,7 +119,7 @@ class Models:
 
     def _note(self, before: Route | None, after: Route, said_at: datetime) -> None:
         """Write down, and keep for the announcement, what changed between two routes."""
-        for name, version in after.versions.items():
+        for name, version in sorted(after.versions.items()):
             self._change(after, name, after.roles(version), "loaded", "", said_at)
         for name, problem in after.problems.items():
             roles = tuple(sorted(alias for alias, target in after.asked.items() if target.version == name))
