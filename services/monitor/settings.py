@@ -39,7 +39,7 @@ class MonitorSettings(ServiceSettings):
     clickhouse_url: str = ""
     """ClickHouse server, as http://user:password@host:8123/database; the engine in process, under home, when empty."""
 
-    analytics_days: int = Field(default=90, ge=1)
+    analytics_days: int = Field(default=90, ge=1, le=3650)
     """How long rows are kept in ClickHouse."""
 
     pace_seconds: float = Field(default=1.0, ge=0, le=5)

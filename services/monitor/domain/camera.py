@@ -13,7 +13,7 @@ from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.reference import Reference, learn
-from services.monitor.domain.runlength import block_deviation, correlation_time, threshold
+from services.monitor.domain.runlength import block_deviation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
@@ -33,12 +33,13 @@ class CameraWatch:
     reference: Reference | None = None
     bank: CusumBank | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
-    quiet: list[Vector] = field(default_factory=list)
+    quiet: list[tuple[Vector, Vector]] = field(default_factory=list)
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
     last_at: float = 0.0
     learning_since: float = 0.0
     trigger: tuple[str, str] = ("", "")
+    armed_for: float = -1.0
 
     def take(
         self,
@@ -101,21 +102,26 @@ class CameraWatch:
         assert self.reference is not None
         active = max(int(self.reference.active.sum()), 1)
         step = block_deviation(self.reference.rho, self.block)
-        error = 1.0 / (np.sqrt(self.reference.effective()) * step)
-        allowance = policy.channels.allowance + round(error, 2)
+        error = round(1.0 / (np.sqrt(self.reference.effective()) * step), 2)
+        if error == self.armed_for:
+            return
+        self.armed_for = error
+        allowance = policy.channels.allowance + error
         steps = 2.0 * active / self.block
         width = len(self.reference.names)
-        alarm = threshold(allowance, round(error, 2), policy.channels.run_length_alarm * steps)
-        warn = threshold(allowance, round(error, 2), policy.channels.run_length_warn * steps)
-        self.warn = np.full(width, warn)
+        alarm = threshold(allowance, error, policy.channels.run_length_alarm * steps)
+        warn = threshold(allowance, error, policy.channels.run_length_warn * steps)
+        skew = np.abs(self.reference.skew) * step  # of a block mean
+        factor = np.array([skew_factor(allowance, one) for one in skew])
+        self.warn = warn * factor
         if self.bank is None:
-            self.bank = CusumBank(np.full(width, allowance), np.full(width, alarm))
-        self.bank.allowance, self.bank.limit = np.full(width, allowance), np.full(width, alarm)
+            self.bank = CusumBank(np.full(width, allowance), alarm * factor)
+        self.bank.allowance, self.bank.limit = np.full(width, allowance), alarm * factor
 
     def _score(self, means: Vector) -> Vector:
         assert self.reference is not None
         step = block_deviation(self.reference.rho, self.block)
-        scores: Vector = (means - self.reference.mean) / (self.reference.deviation * step)
+        scores: Vector = (means - self.reference.mean) / (self.reference.spread() * step)
         return np.where(self.reference.active, scores, np.nan)
 
     def _judge(self, at: float, policy: Policy) -> None:
@@ -130,9 +136,9 @@ class CameraWatch:
         scores = self._score(means)
         self.bank.update(scores)
         self.trace.add(at, self.block, np.nan_to_num(scores), spreads)
-        self._settle(policy, means)
+        self._settle(policy, means, spreads)
 
-    def _settle(self, policy: Policy, means: Vector) -> None:
+    def _settle(self, policy: Policy, means: Vector, spreads: Vector) -> None:
         """OK, WARN or ALARM from the bank; a quiet camera refines its reference, with a delay."""
         assert self.reference is not None and self.bank is not None
         statistic = self.bank.statistic()
@@ -148,9 +154,10 @@ class CameraWatch:
         if self.state is State.WARN or (statistic >= self.warn / 2).any():
             self.quiet = []
             return
-        self.quiet.append(means)
+        self.quiet.append((means, spreads))
         if len(self.quiet) > _GUARD and self.reference.frames < policy.reference.frames_max:
-            self.reference.grow(self.quiet.pop(0), self.block)
+            means, spreads = self.quiet.pop(0)
+            self.reference.grow(means, spreads, self.block)
             self._arm(policy)
         del self.quiet[:-_GUARD]
 
@@ -163,7 +170,7 @@ class CameraWatch:
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
-        self.state, self.reference, self.bank = State.LEARNING, None, None
+        self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.empty((64, WIDTH)), np.empty(64, dtype=np.int64)
         self.quiet, self.quiet_frames, self.trace = [], 0, Trace()

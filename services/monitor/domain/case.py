@@ -15,6 +15,7 @@ from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
 _POINTS = 900
 _RECENT_BLOCKS = 6
+_STEADY_BLOCKS = 4  # A level found again so near is the same one.
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ def thin(values: Vector, size: int) -> Vector:
 
 
 def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> Fit | None:
-    """Estimate begin, shape and level of an input drift; the level is final once found."""
+    """Estimate begin, shape and level of an input drift, anew until somebody acts on it: a second change may follow."""
     times, shift, spread, frames = drifted_trace(cameras)
     size = max(len(times) // _POINTS, 1)
     times, shift, spread = thin(times, size), thin(shift, size), thin(spread, size)
@@ -108,7 +109,11 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     if found.shape is Shape.INCREMENTAL and mixes(times, spread, found.begin, found.end, _change_in_sigma(cameras)):
         case.shape = Shape.GRADUAL
     after = int((times > found.end).sum()) * size * frames
-    if after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance):
+    level = after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance)
+    steady = abs(case.level_since - found.end) <= _STEADY_BLOCKS * _block_seconds(cameras)
+    if not level:
+        case.level_since = 0.0
+    elif not (case.level_since and steady):
         case.level_since = found.end
     return found
 

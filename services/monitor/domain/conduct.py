@@ -8,11 +8,13 @@ from services.monitor.domain import risk
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case, read_cause, read_shape
 from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Shape, State
-from services.monitor.domain.labels import Joined, affected_pairs, change_point
+from services.monitor.domain.labels import Joined, Pair, affected_pairs, change_point, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse
 from services.monitor.domain.risk import Count
+
+_PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
 
 
 def tick(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
@@ -61,21 +63,16 @@ def _open(watch: ModelWatch, now: float) -> Case | None:
     )
     case.began_at = now
     if cause is Cause.LABELS:
-        _date_labels(watch, case)
+        _date_labels(watch, case, watch.labels.suspects())
+        case.cameras = sorted(watch.cameras)
     return case
 
 
-def _date_labels(watch: ModelWatch, case: Case) -> None:
-    """When the labels changed: at the first telling label after the likeliest split."""
-    pairs = set(watch.labels.alarmed_pairs())
-    entries = watch.book.choose(lambda e: e.version == case.version and e.origin == UNIFORM)
-
-    def telling(entry: Joined) -> bool:
-        return entry.wrong and (not pairs or entry.pair in pairs)
-
-    case.began_at = change_point(entries, telling) or case.detected_at
+def _date_labels(watch: ModelWatch, case: Case, pairs: set[Pair]) -> None:
+    """When the labels changed: at the first label of a confused pair after the likeliest split."""
+    entries = watch.book.choose(lambda e: e.version == case.version)
+    case.began_at = change_point(entries, lambda e: e.wrong and e.pair in pairs) or case.detected_at
     case.shape = Shape.SUDDEN
-    case.cameras = sorted(watch.cameras)
 
 
 def _understand(watch: ModelWatch, case: Case, policy: Policy) -> None:
@@ -93,7 +90,7 @@ def _read_inputs(watch: ModelWatch, case: Case, cameras: list[CameraWatch], poli
         watched = [c for c in watch.cameras.values() if c.reference is not None]
         moving = sum(1 for c in watched if c.state >= State.WARN)
         case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)))
-    if not case.level_since:
+    if not case.requested:
         read_shape(case, [watch.cameras[name] for name in case.cameras], policy.shape)
     evidence = [e for c in cameras for e in c.evidence(4)]
     case.evidence = sorted(evidence, key=lambda e: (-e.statistic / e.threshold, e.camera_id, e.channel))[:16]
@@ -124,22 +121,45 @@ def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
     now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     if case.harm is not Harm.CROSSED:
-        case.harm = risk.verdict(before, now, level, policy.harm)
+        case.harm = (
+            Harm.CROSSED if _focused(watch, case, since, policy) else risk.verdict(before, now, level, policy.harm)
+        )
     if case.harm is not Harm.CROSSED:
         return
-    if case.state is not State.CONFIRMED and case.cause is Cause.LABELS:
-        _name_classes(watch, case)
+    if case.state is not State.CONFIRMED:
+        everywhere = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
+        swapped = swapped_pairs(everywhere)
+        if swapped and case.cause is not Cause.LABELS:
+            case.cause, case.cameras = Cause.LABELS, sorted(watch.cameras)
+        if case.cause is Cause.LABELS:
+            _name_classes(watch, case, swapped)
     case.state = State.CONFIRMED
 
 
-def _name_classes(watch: ModelWatch, case: Case) -> None:
+def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
+    """Whether a change of labels hurts where it is suspected: among predictions of the confused classes."""
+    names = {name for pair in watch.labels.suspects() for name in pair} if case.cause is Cause.LABELS else set()
+    if not names:
+        return False
+    earlier = watch.book.choose(
+        lambda e: e.version == case.version and e.captured_at < case.began_at and e.predicted in names
+    )
+    prior = Count(_PRIOR * watch.labels.baseline().error, _PRIOR)
+    before = prior.plus(Count.of(e.wrong for e in earlier if e.origin == UNIFORM))
+    return risk.crossed(before, Count.of(e.wrong for e in since if e.predicted in names), policy.harm)
+
+
+def _name_classes(watch: ModelWatch, case: Case, swapped: list[Pair]) -> None:
     """Which classes changed, and on which cameras: those whose labels of these classes contradict the model."""
     entries = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
-    pairs = affected_pairs(entries, watch.labels) or watch.labels.alarmed_pairs()
+    pairs = {*swapped, *(affected_pairs(entries, watch.labels) or watch.labels.alarmed_pairs())}
     names = {name for pair in pairs for name in pair}
+    if names:
+        _date_labels(watch, case, pairs)
     case.class_names, case.level_since = sorted(names), case.began_at
     if not names:
         return
+    entries = [e for e in entries if e.captured_at >= case.began_at]
     for camera in list(case.cameras):
         touched = [e for e in entries if e.camera_id == camera and e.truth in names]
         if len(touched) >= 4 and sum(e.wrong for e in touched) < 0.4 * len(touched):

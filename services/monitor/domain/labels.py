@@ -166,6 +166,13 @@ class LabelWatch:
         """Pairs confused more often than before, in order."""
         return sorted(pair for pair, detector in self.pairs.items() if detector.alarmed()[0])
 
+    def suspects(self) -> set[Pair]:
+        """The pairs behind an alarm; the most suspicious one when no pair alarmed by itself."""
+        alarmed = self.alarmed_pairs()
+        if alarmed or not self.pairs:
+            return set(alarmed)
+        return {max(self.pairs, key=lambda p: (float(self.pairs[p].statistic()[0]), p))}
+
     def worse(self) -> bool:
         """Whether ADWIN found a change and it was for the worse."""
         if self.adwin is None or not self.adwin.alarmed()[0] or not self.recent:
@@ -224,3 +231,21 @@ def affected_pairs(entries: Iterable[Joined], watch: LabelWatch) -> list[Pair]:
         if hits >= 3 and hits - expected > 4.0 * sqrt(expected + 0.25):
             found.append(pair)
     return found
+
+
+def swapped_pairs(entries: Iterable[Joined]) -> list[Pair]:
+    """Pairs whose classes have changed places: most labels of either were predicted as the other.
+
+    A picture that got worse confuses classes too, but sends both the same way.
+    """
+    seen: dict[str, dict[str, int]] = {}
+    for entry in entries:
+        row = seen.setdefault(entry.truth, {})
+        row[entry.predicted] = row.get(entry.predicted, 0) + 1
+
+    def goes(truth: str, predicted: str) -> bool:
+        row = seen.get(truth, {})
+        return row.get(predicted, 0) >= 2 and row[predicted] > 0.5 * sum(row.values())
+
+    pairs = [(a, b) for a in sorted(seen) for b in sorted(seen) if a < b and goes(a, b) and goes(b, a)]
+    return [(a, b) for a, b in pairs if seen[a][b] + seen[b][a] >= 6]

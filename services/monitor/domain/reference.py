@@ -14,6 +14,7 @@ from services.monitor.domain.runlength import correlation_time
 
 # Spread below which a channel counts as constant: of full scale for shares and levels, else of the channel's own mean.
 _FLOOR = 0.004
+_LEAST = 0.25  # Of the scale: what varies less was clipped away, and is not watched more closely than this.
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class Reference:
     """Means and spreads of a camera's channels; arrays have shape (features + classes,).
 
     A frame is first mapped to `clip((x - centre) / scale)`; `mean` and `deviation` are of what comes out, so clipping
-    biases nothing. `kept` holds the numbers of the classes with a channel. `active` marks the channels that can be watched.
+    biases nothing. `skew` and `tail` (kurtosis) are of the same frames. `kept` holds the numbers of the classes with a channel. `active` marks the channels that can be watched.
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,8 @@ class Reference:
     scale: Vector
     mean: Vector
     deviation: Vector
+    skew: Vector
+    tail: Vector
     active: NDArray[np.bool_]
     rho: float
     frames: int
@@ -46,12 +49,21 @@ class Reference:
         """How many independent frames the reference is worth."""
         return self.frames / correlation_time(self.rho)
 
-    def grow(self, means: Vector, frames: int) -> None:
-        """Take in a block of `frames` quiet frames with these (standardised) means."""
-        total = self.frames + frames
+    def grow(self, means: Vector, spreads: Vector, frames: int) -> None:
+        """Take in a block of `frames` quiet frames with these (standardised) means and variances."""
+        share = frames / (self.frames + frames)
         known = ~np.isnan(means)
-        self.mean[known] += (means[known] - self.mean[known]) * frames / total
-        self.frames = total
+        step = np.where(known, means - self.mean, 0.0)
+        variance = self.deviation**2
+        variance += np.where(known, share * (spreads - variance + step**2 * (1.0 - share)), 0.0)
+        self.mean += step * share
+        self.deviation = np.maximum(np.sqrt(variance), _LEAST)
+        self.frames += frames
+
+    def spread(self) -> Vector:
+        """The deviation plus its own standard error: underestimated, it would raise the rate of false alarms."""
+        error: Vector = np.sqrt(np.maximum(self.tail - 1.0, 0.5) / (4.0 * self.effective()))
+        return self.deviation * (1.0 + error)
 
 
 def learn(
@@ -86,7 +98,9 @@ def learn(
         centre=centre,
         scale=scale,
         mean=np.nanmean(values, axis=0),
-        deviation=np.maximum(np.nanstd(values, axis=0), 0.25),
+        deviation=np.maximum(np.nanstd(values, axis=0), _LEAST),
+        skew=_moment(values, 3),
+        tail=_moment(values, 4),
         active=np.concatenate([present, np.ones(len(kept), dtype=np.bool_)]),
         rho=rho,
         frames=len(rows),
@@ -94,6 +108,14 @@ def learn(
     )
     enough = reference.effective() >= learning.effective or len(rows) >= learning.frames_max
     return reference if enough else None
+
+
+def _moment(values: Vector, order: int) -> Vector:
+    """Standardised central moment of each column, shape (channels,)."""
+    with np.errstate(all="ignore"):
+        centred = values - np.nanmean(values, axis=0)
+        moment = np.nanmean(centred**order, axis=0) / np.nanstd(values, axis=0) ** order
+    return np.where(np.isfinite(moment), moment, 3.0 if order == 4 else 0.0)
 
 
 def _common(numbers: NDArray[np.int64], classes: tuple[str, ...], least: float) -> tuple[list[int], Vector]:

@@ -35,6 +35,17 @@ def threshold(allowance: float, uncertainty: float, steps: float) -> float:
     return high
 
 
+def skew_factor(allowance: float, skew: float) -> float:
+    """How much higher a threshold must be for steps of this skewness towards it (0 or less: no higher).
+
+    The rate of false alarms falls as exp(-r h), where r is the root of the cumulant generating function of step minus
+    allowance (Cramer-Lundberg): r = 2 allowance for a normal step, less for a skewed one; three cumulants are used.
+    """
+    if skew <= 1e-6:
+        return 1.0
+    return 2.0 * allowance / ((sqrt(0.25 + 2.0 * skew * allowance / 3.0) - 0.5) * 3.0 / skew)
+
+
 def block_deviation(rho: float, size: int) -> float:
     """Standard deviation of the mean of `size` steps of an AR(1) series of unit variance and lag-1 correlation `rho`."""
     if rho <= 0.0:

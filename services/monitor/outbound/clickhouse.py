@@ -104,6 +104,10 @@ class ClickHouse:
         await self._ready()
         await self._call(lambda: self._insert(rows))
 
+    def forget(self) -> None:
+        """Ask again what is held before the next insert of each partition: another instance may have written."""
+        self._held.clear()
+
     def _insert(self, rows: Rows) -> None:
         key = (rows.table.name, rows.topic, rows.partition)
         if (

@@ -19,7 +19,7 @@ from irisloop.topics import (
     VERSION_JUDGED,
 )
 
-from services.common.bus import Event, MemoryBroker, MemoryBus
+from services.common.bus import Delivery, Event, MemoryBroker, MemoryBus, Topic
 from services.monitor import wire
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.events import Input, Labelled, Seen, VersionKnown
@@ -27,7 +27,7 @@ from services.monitor.handlers import Judge
 from services.monitor.inbound.stream import DriftStream
 from tests.unit.monitor.worlds import World, policy
 
-SAID = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED)
+SAID: tuple[Topic[Any], ...] = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED)
 
 
 def event(item: Input) -> Event[Any]:
@@ -37,11 +37,12 @@ def event(item: Input) -> Event[Any]:
         names = dict(zip(FEATURES, item.features, strict=True))
         features = serving_pb2.Features(
             projections=[v for k, v in names.items() if k.startswith("projections.")],
-            **{k: v for k, v in names.items() if "." not in k},
         )
-        for key, value in names.items():
+        for key, number in names.items():
             if key.startswith("pixels."):
-                setattr(features.pixels, key.removeprefix("pixels."), value)
+                setattr(features.pixels, key.removeprefix("pixels."), number)
+            elif "." not in key:
+                setattr(features, key, number)
         prediction = serving_pb2.Prediction(
             id=item.ce_id,
             asset_id=item.asset_id,
@@ -129,8 +130,9 @@ async def test_a_drift_is_said_with_the_trace_of_the_frame_that_raised_it() -> N
     assert first.value.revision == 1
     assert first.value.incident.state == pb.MONITOR_STATE_ALARM
     frames = {d.value.prediction.asset_id: d.traceparent for d in bus.events(PREDICTION_MADE)}
+    said_later: list[Delivery[Any]] = [*drifts, request]
     trigger = frames[first.value.incident.trigger_asset_id]
-    assert {d.traceparent.split("-")[1] for d in [*drifts, request]} == {trigger.split("-")[1]}
+    assert {d.traceparent.split("-")[1] for d in said_later} == {trigger.split("-")[1]}
 
 
 async def test_a_prediction_without_a_model_is_a_dead_letter_and_the_rest_is_judged() -> None:
