@@ -113,7 +113,8 @@ class LabelHandlers:
     ) -> tuple[int, int]:
         """Take labels that came with their images, a thousand a transaction; returns (created, unchanged).
 
-        The dataset is made when it is missing, and gets the classes it lacks. Importing the same labels again changes
+        The dataset is made when it is missing, and gets the classes and cameras it lacks: what is imported into it is
+        in it. Importing the same labels again changes
         nothing, also where a person has corrected them since.
         """
         if dataset:
@@ -163,6 +164,8 @@ class LabelHandlers:
             more = tuple(one for one in class_names if one not in known.class_names)
             dataset = Dataset(name, known.class_names + more, known.cameras, known.created_at)
         _check_classes(dataset, labels)
+        strange = {asset.camera_id for asset, _ in labels if not dataset.has_camera(asset.camera_id)}
+        dataset = replace(dataset, cameras=(*dataset.cameras, *sorted(strange)))
         if dataset != known:
             ledger.datasets.put(dataset)
 

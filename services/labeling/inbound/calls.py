@@ -33,13 +33,13 @@ def task_message(task: Task) -> pb.Task:
     return codec.task_message(task, RANKS[task.draw.origin])
 
 
-def task_state(name: str) -> State:
-    """`open` or `TASK_STATE_OPEN`. Raises `InvalidMessage`."""
-    short = name.upper().removeprefix("TASK_STATE_")
-    if short not in State.__members__:
-        known = ", ".join(state.name.lower() for state in State)
-        raise InvalidMessage(f"A task is {known}; not {name[:32]!r}.", field="state")
-    return State[short]
+def task_state(wanted: int | str) -> State:
+    """By its number in the contract, or a name such as `open`. Raises `InvalidMessage`."""
+    for state in State:
+        if wanted == state or (isinstance(wanted, str) and wanted.upper() == state.name):
+            return state
+    known = ", ".join(state.name.lower() for state in State)
+    raise InvalidMessage(f"A task is {known}; not {str(wanted)[:32]!r}.", field="state")
 
 
 def page_size(limit: int) -> int:

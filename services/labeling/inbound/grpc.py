@@ -77,7 +77,7 @@ class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksResponse:
         """A page, and the counts of all."""
-        state = task_state(pb.TaskState.Name(request.state)) if request.state else None
+        state = task_state(request.state) if request.state else None
         tasks, cursor, counts = await self._handlers.tasks.page(
             state, page_start(request.cursor), page_size(request.limit)
         )

@@ -72,6 +72,17 @@ async def test_an_import_adds_classes_after_those_there_are(tmp_path: Path) -> N
         assert (dataset.class_names, dataset.cameras) == ((*CLASSES, "bag"), ("import/*",))
 
 
+async def test_what_is_imported_into_a_dataset_is_in_it_also_from_a_camera_it_did_not_have(tmp_path: Path) -> None:
+    async with world(tmp_path) as labeling:
+        await labeling.datasets.put("garments", CLASSES, ("gate-*",))
+        await labeling.labels.import_labels("garments", CLASSES, (), ROWS[:30], "ann")
+        (dataset,) = await labeling.datasets.all()
+        assert dataset.cameras == ("gate-*", "import/first")
+        progress = await labeling.versions.request("r-1", "garments", None, 0, "", "ann")
+        assert progress.version is not None
+        assert sum(progress.version.splits.values()) == 30
+
+
 async def test_boxes_and_polygons_come_back_as_they_were_given(tmp_path: Path) -> None:
     async with world(tmp_path) as labeling:
         labels = (Label("coat", box=(1.5, 2.0, 30.0, 40.25)), Label("boot", polygon=(0.0, 0.0, 4.0, 0.0, 2.0, 3.5)))

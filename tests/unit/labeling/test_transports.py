@@ -46,7 +46,7 @@ async def running(home: Path) -> AsyncIterator[Service]:
     runtime = Runtime(build(settings, bus))
     task = asyncio.ensure_future(runtime.run())
     async with asyncio.timeout(20):
-        while runtime.waiting_for():  # noqa: ASYNC110 - readiness is asked for, also by those who watch in earnest
+        while runtime.waiting_for():
             await asyncio.sleep(0.02)
     address = f"127.0.0.1:{runtime.ports['grpc_port']}"
     base = f"http://127.0.0.1:{runtime.ports['http_port']}"
@@ -146,6 +146,9 @@ async def test_errors_name_the_field_by_grpc(service: Service) -> None:
     with pytest.raises(InvalidMessage) as caught:
         await call(service.stub.ListTasks, pb.ListTasksRequest(cursor="x"))
     assert caught.value.field == "cursor"
+    with pytest.raises(InvalidMessage) as caught:
+        await call(service.stub.ListTasks, pb.ListTasksRequest(state=99))  # type: ignore[arg-type]  # of a later client
+    assert caught.value.field == "state"
     with pytest.raises(NotFound) as unknown:
         await call(service.stub.ConfirmAnnotation, confirm("nobody"))
     assert unknown.value.reason in ("UNKNOWN_ASSET", "NOT_FOUND")

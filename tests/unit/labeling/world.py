@@ -130,7 +130,7 @@ async def world(
     folder: Path, policy: DrawPolicy | None = None, broker: MemoryBroker | None = None
 ) -> AsyncIterator[World]:
     """Opened on a folder; opening it again is a restart."""
-    database = Database(sqlite_url(folder, "labeling"), metadata, migrations=MIGRATIONS)
+    database = Database(sqlite_url(folder, "labeling"), metadata)
     objects = ObjectStore(str(folder / "objects"))
     async with database, objects:
         yield World(database, objects, MemoryBus(broker, service="labeling"), policy or DrawPolicy())
