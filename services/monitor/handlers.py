@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Finding, Input
-from services.monitor.domain.policy import Policy
 from services.monitor.domain.pieces import Snapshots, rebuild
+from services.monitor.domain.policy import Policy
 
 T = TypeVar("T")
 

@@ -48,10 +48,23 @@ class Case:
     def incident(self) -> Incident:
         """As it stands, for others."""
         return Incident(
-            self.id, self.model, self.version, self.state, self.cause, self.harm, self.shape, self.began_at, self.detected_at,
-            self.level_since, tuple(self.cameras), tuple(self.class_names), tuple(self.evidence), self.risk, self.closed_at,
-            self.trigger_asset_id,
-        )  # fmt: skip
+            id=self.id,
+            model=self.model,
+            version=self.version,
+            state=self.state,
+            cause=self.cause,
+            harm=self.harm,
+            shape=self.shape,
+            began_at=self.began_at,
+            detected_at=self.detected_at,
+            level_since=self.level_since,
+            cameras=tuple(self.cameras),
+            class_names=tuple(self.class_names),
+            evidence=tuple(self.evidence),
+            risk=self.risk,
+            closed_at=self.closed_at,
+            trigger_asset_id=self.trigger_asset_id,
+        )
 
     def news(self) -> Incident | None:
         """The incident, when something about it that others act on has changed since it was last said."""
@@ -135,7 +148,9 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
 
 
 def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int) -> Cause:
-    """Camera when the pixels of a few cameras moved and the others stand still, else scene; a change of labels stays one."""
+    """Camera when the pixels of a few cameras moved and the others stand still, else scene; a change of labels
+    stays one.
+    """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
     few = watched >= 3 and moving <= max(1, watched // 3)

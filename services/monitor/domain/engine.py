@@ -1,4 +1,6 @@
-"""The whole judging as one value: inputs go in as they are read, findings come out in an order that only event time decides."""
+"""The whole judging as one value: inputs go in as they are read, findings come out in an order that only event time
+decides.
+"""
 
 from __future__ import annotations
 

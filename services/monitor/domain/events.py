@@ -1,4 +1,6 @@
-"""What the monitor hears and says, in its own words: inputs ordered by (event time, ce_id), and the findings they lead to."""
+"""What the monitor hears and says, in its own words: inputs ordered by (event time, ce_id), and the findings they
+lead to.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Shape(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of `channels.FEATURES`, NaN where absent."""
+    """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of
+    `channels.FEATURES`, NaN where absent.
+    """
 
     at: float
     ce_id: str
@@ -82,7 +86,9 @@ class PredictionOf:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A confirmed label. `at` is when it was given, `captured_at` when the frame was; a higher revision replaces a lower one."""
+    """A confirmed label. `at` is when it was given, `captured_at` when the frame was; a higher revision replaces a
+    lower one.
+    """
 
     at: float
     ce_id: str

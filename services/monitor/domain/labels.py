@@ -116,7 +116,9 @@ class LabelWatch:
             self._believe(self.recent.pop(0))
 
     def _calm(self) -> bool:
-        """Whether no detector is more than half way to its alarm, in the logarithm: what may be a change is not believed."""
+        """Whether no detector is more than half way to its alarm, in the logarithm: what may be a change is not
+        believed.
+        """
         watching = [*self.pairs.values(), *([self.error] if self.error else [])]
         return all(d.statistic()[0] ** 2 < d.run_length for d in watching)
 
@@ -156,7 +158,9 @@ class LabelWatch:
             detector.update(np.array([float(joined.wrong and joined.pair == pair)]))
 
     def _new_pair(self, pair: Pair, policy: LabelPolicy) -> MixtureDetector:
-        """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion on."""
+        """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion
+        on.
+        """
         count = max(len(self.classes), 4)
         detector = MixtureDetector(self.pair_rate(pair), policy.run_length * count * (count - 1) / 2, _PAIR_RATES)
         detector.sums = detector.miss / (1.0 - detector.miss)
@@ -194,7 +198,8 @@ class LabelWatch:
 
 
 def change_point(entries: list[Joined], telling: Callable[[Joined], bool]) -> float:
-    """Capture time of the first `telling` label after the split that separates few of them from many best, 0 without one.
+    """Capture time of the first `telling` label after the split that separates few of them from many best, 0
+    without one.
 
     `entries` are ordered by capture time; the split maximises the Bernoulli likelihood on both sides.
     """

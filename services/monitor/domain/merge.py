@@ -1,6 +1,7 @@
 """Puts the records of many partitions into one order, (event time, ce_id), so that a replay gives the same verdicts.
 
-A partition is trusted to be in order up to `lateness`; the slowest one holds the others back until it is `idle` seconds of
+A partition is trusted to be in order up to `lateness`; the slowest one holds the others back until it is `idle`
+seconds of
 event time behind, and so is a partition that has not been seen yet.
 """
 
@@ -15,7 +16,9 @@ from services.monitor.domain.events import Input
 
 @dataclass(slots=True)
 class Merger:
-    """Holds inputs back until no earlier one can be expected; what comes later still is let through at once, counted."""
+    """Holds inputs back until no earlier one can be expected; what comes later still is let through at once,
+    counted.
+    """
 
     lateness: float
     idle: float

@@ -59,7 +59,9 @@ class ModelWatch:
     decisions: list[Request | Refusal] = field(default_factory=list)
 
     def see(self, item: Seen, policy: Policy) -> bool:
-        """Take a prediction; True when the champion has changed with it: the caller closes what is open, then `adopt`s."""
+        """Take a prediction; True when the champion has changed with it: the caller closes what is open, then
+        `adopt`s.
+        """
         if not self.recent.fresh(item.ce_id):
             self.repeated += 1
             return False
@@ -152,7 +154,7 @@ class ModelWatch:
 
     def remember(self, incident: Incident) -> None:
         """Keep the newest word about an incident."""
-        self.incidents = [i for i in self.incidents if i.id != incident.id][1 - _HISTORY :] + [incident]
+        self.incidents = [*[i for i in self.incidents if i.id != incident.id][1 - _HISTORY :], incident]
 
     def note(self, decision: Request | Refusal) -> None:
         """Keep a decision."""

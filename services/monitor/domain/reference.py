@@ -1,4 +1,6 @@
-"""What is normal for one camera under one model version, learnt from its first frames and refined while it stays quiet."""
+"""What is normal for one camera under one model version, learnt from its first frames and refined while it stays
+quiet.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Reference:
     """Means and spreads of a camera's channels; arrays have shape (features + classes,).
 
     A frame is first mapped to `clip((x - centre) / scale)`; `mean` and `deviation` are of what comes out, so clipping
-    biases nothing. `skew` and `tail` (kurtosis) are of the same frames. `kept` holds the numbers of the classes with a channel. `active` marks the channels that can be watched.
+    biases nothing. `skew` and `tail` (kurtosis) are of the same frames. `kept` holds the numbers of the classes
+    with a channel. `active` marks the channels that can be watched.
     """
 
     names: tuple[str, ...]
@@ -134,7 +137,9 @@ def _pool(own: Vector, others: Vector | None, frames: int, weight: int) -> Vecto
 
 
 def _correlation(values: Vector) -> float:
-    """Lag-1 correlation of consecutive frames, the 75th percentile over channels, corrected for its small-sample bias."""
+    """Lag-1 correlation of consecutive frames, the 75th percentile over channels, corrected for its small-sample
+    bias.
+    """
     centred = np.nan_to_num(values - np.nanmean(values, axis=0))
     power = (centred**2).sum(axis=0)
     moving = power > 1e-9

@@ -58,10 +58,8 @@ def objection(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -
         return "open_request", f"open_request: request {ledger.open.id} is open until its run ends"
     left = ledger.closed_at + policy.cooldown_seconds - now
     if ledger.closed_at and left > 0:
-        return (
-            "cooldown",
-            f"cooldown: the last request was closed ({ledger.closed_because}) less than {policy.cooldown_seconds:.0f} s ago",
-        )
+        limit = f"less than {policy.cooldown_seconds:.0f} s ago"
+        return "cooldown", f"cooldown: the last request was closed ({ledger.closed_because}) {limit}"
     today = sum(1 for at in ledger.asked_at if now - at < DAY)
     if today >= policy.budget_a_day:
         return "budget", f"budget: {today} of {policy.budget_a_day} requests of the last 24 h are used"
@@ -79,14 +77,21 @@ def ask(
 ) -> Request:
     """Open a request; its id follows from the incident and how often it has been asked for."""
     attempt = ledger.attempts.get(incident.id, 0) + 1
-    reason = (
-        f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {stake.predictions_a_second:.1f} predictions a second, "
-        f"{stake.cost(policy):.2f} in {policy.horizon_days:g} days against {policy.cost_of_run:.2f} for a run"
-    )
+    cost = f"{stake.cost(policy):.2f} in {policy.horizon_days:g} days against {policy.cost_of_run:.2f} for a run"
+    touched = f"{stake.predictions_a_second:.1f} predictions a second"
     request = Request(
-        now, traceparent, derive("request", incident.model, incident.id, str(attempt)), incident.model, incident.version, incident.id,
-        since, policy.labels_wanted, now + policy.expires_seconds, reason, incident.class_names,
-    )  # fmt: skip
+        at=now,
+        traceparent=traceparent,
+        id=derive("request", incident.model, incident.id, str(attempt)),
+        model=incident.model,
+        version=incident.version,
+        incident_id=incident.id,
+        labels_since=since,
+        labels_wanted=policy.labels_wanted,
+        expires_at=now + policy.expires_seconds,
+        reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}",
+        class_names=incident.class_names,
+    )
     ledger.open, ledger.attempts[incident.id] = request, attempt
     ledger.asked_at = [*(at for at in ledger.asked_at if now - at < DAY), now]
     return request

@@ -46,7 +46,9 @@ class Count:
 
 
 def excess(before: Count, after: Count, deviations: float) -> tuple[float, float]:
-    """Bounds of the error after minus the error before (Newcombe's hybrid score interval, Stat. Med. 1998, method 10)."""
+    """Bounds of the error after minus the error before (Newcombe's hybrid score interval, Stat. Med. 1998, method
+    10).
+    """
     low0, high0 = wilson(before.wrong, before.labels, deviations)
     low1, high1 = wilson(after.wrong, after.labels, deviations)
     change = after.error - before.error

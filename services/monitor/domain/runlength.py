@@ -12,7 +12,9 @@ _OVERSHOOT = 1.166  # Siegmund's correction for the excess over the boundary of 
 
 
 def run_length(drift: float, threshold: float) -> float:
-    """Mean number of steps until a one-sided CUSUM of N(drift, 1) steps passes `threshold` (Siegmund 1985, eq. 2.57)."""
+    """Mean number of steps until a one-sided CUSUM of N(drift, 1) steps passes `threshold` (Siegmund 1985, eq.
+    2.57).
+    """
     height = threshold + _OVERSHOOT
     if abs(drift) < 1e-6:
         return height * height
@@ -47,7 +49,9 @@ def skew_factor(allowance: float, skew: float) -> float:
 
 
 def block_deviation(rho: float, size: int) -> float:
-    """Standard deviation of the mean of `size` steps of an AR(1) series of unit variance and lag-1 correlation `rho`."""
+    """Standard deviation of the mean of `size` steps of an AR(1) series of unit variance and lag-1 correlation
+    `rho`.
+    """
     if rho <= 0.0:
         return 1.0 / sqrt(size)
     spread = (1.0 + rho) / (1.0 - rho) - 2.0 * rho * (1.0 - rho**size) / (size * (1.0 - rho) ** 2)

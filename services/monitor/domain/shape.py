@@ -1,4 +1,6 @@
-"""How a change came and since when it is level: a step or a ramp is fitted to the shift over time, and the better one is taken by BIC."""
+"""How a change came and since when it is level: a step or a ramp is fitted to the shift over time, and the better
+one is taken by BIC.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,7 @@ def fit(times: Vector, values: Vector, resolution: float) -> Fit | None:
         return None
     knots = np.unique(times[np.unique(np.linspace(1, len(times) - 2, _GRID).astype(int))])
     step = _best(times, values, [(k, k) for k in knots])
-    begin, end, *_ = step
-    near = _around(times, begin)
-    step = _best(times, values, [(k, k) for k in near])
+    step = _best(times, values, [(k, k) for k in _around(times, step[0])])
     ramp = _best(times, values, [(a, b) for i, a in enumerate(knots) for b in knots[i + 1 :]])
     ramp = _best(
         times,
@@ -94,7 +94,8 @@ def is_level(times: Vector, values: Vector, since: float, shift: float, toleranc
 def mixes(times: Vector, spreads: Vector, begin: float, end: float, shift: float) -> bool:
     """Whether frames between `begin` and `end` are of two kinds (gradual) and not each a little further (incremental).
 
-    `spreads` is the within-block variance along the shift and `shift` the whole change, in the same unit: a mixture adds
+    `spreads` is the within-block variance along the shift and `shift` the whole change, in the same unit: a mixture
+    adds
     w(1 - w) shift^2 to the variance in the middle of the ramp, 1/6 of shift^2 on average.
     """
     inside, outside = (times > begin) & (times < end), (times <= begin) | (times >= end)

@@ -1,6 +1,8 @@
-"""The state as bytes and back: a versioned codec of our own, exact to the bit, for plain values, arrays and our classes.
+"""The state as bytes and back: a versioned codec of our own, exact to the bit, for plain values, arrays and our
+classes.
 
-A value becomes JSON in which what JSON lacks stands as an object with one key of `_TAGS`; arrays and bytes lie behind it.
+A value becomes JSON in which what JSON lacks stands as an object with one key of `_TAGS`; arrays and bytes lie
+behind it.
 A field that an older snapshot lacks takes its default, one that is no longer known is dropped.
 """
 

@@ -13,7 +13,8 @@ CAPACITY = 192
 
 @dataclass(slots=True)
 class Trace:
-    """At most `CAPACITY` blocks, numbered from `first` on: the time of the last frame, the frames, standardised means and within-block variances.
+    """At most `CAPACITY` blocks, numbered from `first` on: the time of the last frame, the frames, standardised
+    means and within-block variances.
 
     When full it forgets the oldest, or, while `pinned`, halves its resolution so that the beginning of a drift stays.
     """

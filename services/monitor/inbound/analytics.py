@@ -75,7 +75,8 @@ def _annotation(value: labeling_pb2.AnnotationConfirmed) -> tuple[Any, ...]:
     a = value.annotation
     name = a.labels[0].class_name if a.labels else ""
     return (
-        a.id, a.asset_id, a.camera_id, _micros(a.captured_at), _micros(a.annotated_at), a.revision, name, a.annotated_by,
+        a.id, a.asset_id, a.camera_id, _micros(a.captured_at), _micros(a.annotated_at), a.revision, name,
+        a.annotated_by,
         labeling_pb2.AnnotationSource.Name(a.source).removeprefix("ANNOTATION_SOURCE_").lower(),
         labeling_pb2.TaskOrigin.Name(value.draw.origin).removeprefix("TASK_ORIGIN_").lower(),
         value.draw.propensity, [p.prediction_id for p in value.predictions],

@@ -28,8 +28,8 @@ from services.common.metrics import (
 from services.common.telemetry import log
 from services.monitor import wire
 from services.monitor.domain.events import Input
-from services.monitor.domain.retraining import derive
 from services.monitor.domain.pieces import KEYFRAME
+from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
 from services.monitor.handlers import Judge, Judgement
 

@@ -43,7 +43,9 @@ class ClickHouse:
     """Opened aside, in one thread that alone speaks to it: the first opening of a folder takes seconds."""
 
     def __init__(self, path: Path, url: str, keep_days: int) -> None:
-        """`url` is http(s)://user:password@host:port/database; the engine in process keeps to `path` when it is empty."""
+        """`url` is http(s)://user:password@host:port/database; the engine in process keeps to `path` when it is
+        empty.
+        """
         self._path, self._url, self._keep_days = path, url, keep_days
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._opened = asyncio.Event()
@@ -88,7 +90,8 @@ class ClickHouse:
     def _create(self, table: Table) -> str:
         columns = ", ".join(f"{name} {kind}" for name, kind in table.columns)
         return (
-            f"CREATE TABLE IF NOT EXISTS {table.name} (topic LowCardinality(String), partition UInt16, offset UInt64, {columns}) "
+            f"CREATE TABLE IF NOT EXISTS {table.name} "
+            f"(topic LowCardinality(String), partition UInt16, offset UInt64, {columns}) "
             f"ENGINE = MergeTree PARTITION BY toYYYYMMDD({table.time}) ORDER BY (topic, partition, offset) "
             f"TTL toDateTime({table.time}) + INTERVAL {self._keep_days} DAY"
         )
@@ -134,7 +137,8 @@ class ClickHouse:
 
     def _last(self, rows: Rows) -> int:
         """The last offset held of a partition, -1 without one."""
-        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE topic = {{topic:String}} AND partition = {{partition:UInt16}}"
+        place = "topic = {topic:String} AND partition = {partition:UInt16}"
+        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE {place}"
         last, count = self._rows(query, {"topic": rows.topic, "partition": rows.partition})[0]
         return int(last) if count else -1
 

@@ -1,4 +1,6 @@
-"""Synthetic cameras, a synthetic model and annotators, as inputs to the judge: small, seeded, and drifting on demand."""
+"""Synthetic cameras, a synthetic model and annotators, as inputs to the judge: small, seeded, and drifting on
+demand.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def policy() -> Policy:
 
 @dataclass(slots=True)
 class World:
-    """Five cameras at 20 frames a second each; from `onset` on, `moved` channels of the first `cameras` shift by `shift`."""
+    """Five cameras at 20 frames a second each; from `onset` on, `moved` channels of the first `cameras` shift by
+    `shift`.
+    """
 
     seed: int
     frames: int = 8000

@@ -11,7 +11,9 @@ from services.monitor.domain.detectors.protocol import Flags, Vector
 
 
 class CusumBank:
-    """Sums what exceeds the allowance in either direction, up to twice the limit so that it can come down again; thresholds come from `runlength.threshold`."""
+    """Sums what exceeds the allowance in either direction, up to twice the limit so that it can come down again;
+    thresholds come from `runlength.threshold`.
+    """
 
     name = "cusum"
 

@@ -1,4 +1,6 @@
-"""KSWIN (Raab, Heusinger & Schleif, Neurocomputing 2020), as River has it: Kolmogorov-Smirnov on a sliding window. For thinned blocks only: 0.5 ms a step."""
+"""KSWIN (Raab, Heusinger & Schleif, Neurocomputing 2020), as River has it: Kolmogorov-Smirnov on a sliding window.
+For thinned blocks only: 0.5 ms a step.
+"""
 
 from __future__ import annotations
 

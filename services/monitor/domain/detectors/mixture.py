@@ -14,7 +14,9 @@ from services.monitor.domain.detectors.protocol import Flags, Vector
 
 
 class MixtureDetector:
-    """Watches for a rate above `baseline`; several alternatives side by side, so that no size of change must be guessed."""
+    """Watches for a rate above `baseline`; several alternatives side by side, so that no size of change must be
+    guessed.
+    """
 
     name = "e-detector"
 

@@ -1,4 +1,6 @@
-"""What River's detectors have in common here: one object a stream, kept in snapshots as a pickle with River's version."""
+"""What River's detectors have in common here: one object a stream, kept in snapshots as a pickle with River's
+version.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,6 @@ from typing import Any, ClassVar, Final, Protocol, Self
 import numpy as np
 
 from services.monitor.domain.detectors.protocol import Flags, Vector
-
 
 _VERSION: Final = version("river")
 
@@ -29,7 +30,8 @@ class RiverDetector(Protocol):
 class RiverBank:
     """One River detector a stream.
 
-    River's objects reset themselves on the update after an alarm, so the alarm is remembered here. A snapshot from another
+    River's objects reset themselves on the update after an alarm, so the alarm is remembered here. A snapshot from
+    another
     version of River is not unpickled: the detectors begin anew and are fed the last `MEMORY` values again.
     """
 
