@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-from services.trainer.child.run import main
-
 if __name__ == "__main__":
+    # Read when torch loads its OpenMP: threads that spin at barriers would take the cores from serving next door.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from services.trainer.child.run import main
+
     sys.exit(main(Path(sys.argv[1])))
