@@ -82,7 +82,7 @@ class MemoryBroker:
         self.wake()
 
     def owns(self, group: str, member: object, number: int | None) -> bool:
-        """Whether a member has that partition number (None: everything); one that does not run has it if nobody runs."""
+        """Whether a member has that partition number (None: everything); without members whoever asks has it."""
         members = self.members[group]
         return not members or members[(number or 0) % len(members)] is member
 
