@@ -10,7 +10,7 @@ from irisloop.registry.v1 import registry_pb2 as pb
 from irisloop.topics import ALIAS_MOVED, ALIASES_PUBLISHED, RUN_FINISHED, VERSION_JUDGED
 from irisloop.trainer.v1 import trainer_pb2
 
-from services.common.bus import MemoryBroker
+from services.common.bus import MemoryBroker, Topic
 from services.registry import queries
 from services.registry.domain.model import VersionState
 from services.registry.domain.policy import Policy
@@ -102,10 +102,8 @@ async def test_a_judgement_that_is_cut_off_leaves_nothing_half_done(tmp_path: Pa
             await work.ledgers.transact(cut_off)
         assert await registry.waiting() == before
         assert await registry.aliases() == {"champion": "1"}
-        assert (
-            len(await work.ledgers.read(lambda ledger: ledger.history("garments", limit=9, before=None, since=None)))
-            == 1
-        )
+        page = await queries.history(work.ledgers, "garments", limit=9, cursor="", since=None)
+        assert len(page.moves) == 1
         await registry.hear(run("run-2", better("1")))
         assert (await registry.aliases())["champion"] == "2"
 
@@ -145,7 +143,8 @@ async def test_events_bear_the_trace_and_the_time_of_their_own_run(tmp_path: Pat
         other = TRACE.replace("ab", "12")
         await registry.bus.publish([finished(run("run-1"), TRACE), finished(run("run-2", better("1")), other)])
         await registry.settle()
-        for topic in (VERSION_JUDGED, ALIASES_PUBLISHED):
+        topics: tuple[Topic[Any], ...] = (VERSION_JUDGED, ALIASES_PUBLISHED)
+        for topic in topics:
             said = registry.bus.events(topic)
             assert [delivery.traceparent.split("-")[1] for delivery in said] == ["ab" * 16, "12" * 16]
             assert {delivery.ce_time for delivery in said} == {finished(run()).ce_time}

@@ -76,7 +76,8 @@ async def test_grpc_reads(stub: Stub) -> None:
 
 
 async def test_grpc_history_is_paged(stub: Stub) -> None:
-    moves, cursor = [], ""
+    moves: list[pb.AliasMove] = []
+    cursor = ""
     while True:
         page = await call(stub.ListHistory, pb.ListHistoryRequest(model="garments", limit=3, cursor=cursor))
         moves += page.moves

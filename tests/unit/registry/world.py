@@ -130,7 +130,7 @@ def run(
     *,
     model: str = "garments",
     digest: str = "",
-    state: trainer_pb2.RunState = trainer_pb2.RUN_STATE_SUCCEEDED,
+    state: trainer_pb2.RunState.ValueType = trainer_pb2.RUN_STATE_SUCCEEDED,
 ) -> trainer_pb2.Run:
     """A run that ended."""
     package = trainer_pb2.ModelPackage(

@@ -1,0 +1,219 @@
+"""Registry as a process on a real Kafka, killed while runs finish: each is judged once, and nothing is left by halves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from irisloop.registry.v1 import registry_pb2 as pb
+from irisloop.registry.v1 import registry_pb2_grpc
+from irisloop.topics import ALIAS_MOVED, ALIASES_PUBLISHED, VERSION_JUDGED
+
+from services.common.bus import Delivery, KafkaBus, Topic, decode
+from services.common.grpc import call, channel
+from services.common.settings import CommonSettings, KafkaSettings
+from tests.integration.ingest_house import REPOSITORY, free_port, running_kafka
+from tests.unit.registry.world import FIRST, aliases_of, better, finished, report, run
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+MODELS = ("garments", "gates")
+RUNS = 50
+"""A model."""
+
+
+@dataclass
+class RegistryProcess:
+    """`python -m services.registry` on its own home; may be killed and started again."""
+
+    home: Path
+    kafka: KafkaSettings
+    http_port: int = field(default_factory=free_port)
+    grpc_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start it; `ready` waits for it."""
+        own = {
+            "IRISLOOP_HOME": str(self.home),
+            "IRISLOOP_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "IRISLOOP_REGISTRY__HTTP_PORT": str(self.http_port),
+            "IRISLOOP_REGISTRY__GRPC_PORT": str(self.grpc_port),
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "proto" / "gen")]),
+        }
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.registry"],
+                env=os.environ | own | environment,
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        return self.process
+
+    def log(self) -> str:
+        """What it said last."""
+        return (self.home / "log.txt").read_text()[-3000:]
+
+    async def ready(self) -> None:
+        """Wait until it says that it is ready."""
+        deadline = time.monotonic() + 60
+        async with httpx.AsyncClient() as client:
+            while time.monotonic() < deadline:
+                assert self.process is not None
+                assert self.process.poll() is None, f"registry ended: {self.log()}"
+                try:
+                    if (await client.get(f"http://127.0.0.1:{self.http_port}/readyz")).status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+        raise TimeoutError(f"registry is not ready: {self.log()}")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    async with running_kafka(tmp_path / "kafka") as settings:
+        yield settings
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, kafka: KafkaSettings) -> AsyncIterator[RegistryProcess]:
+    one = RegistryProcess(tmp_path / "home", kafka)
+    one.start()
+    try:
+        yield one
+    finally:
+        if one.process is not None and one.process.poll() is None:
+            one.kill()
+
+
+@pytest.fixture
+async def bus(tmp_path: Path, kafka: KafkaSettings) -> AsyncIterator[KafkaBus]:
+    async with KafkaBus(CommonSettings(home=tmp_path / "test", kafka=kafka), "trainer") as bus:
+        yield bus
+
+
+async def said(bus: KafkaBus, topic: Topic[Any]) -> list[Delivery[Any]]:
+    """Everything on a topic of one partition, in order."""
+    return [decode(record, topic) for record in await bus.read(topic, 0)]
+
+
+async def judged(bus: KafkaBus, wanted: int) -> list[Delivery[pb.VersionJudged]]:
+    """What was judged, once as many runs were and a moment has passed: one too many is as wrong as one too few."""
+    deadline = time.monotonic() + 60
+    while len({one.ce_id for one in await said(bus, VERSION_JUDGED)}) < wanted:
+        assert time.monotonic() < deadline, f"{len(await said(bus, VERSION_JUDGED))} of {wanted} judgements"
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)
+    return await said(bus, VERSION_JUDGED)
+
+
+async def finish_runs(bus: KafkaBus) -> None:
+    """Each run is better than the champion, but for every fifth, which is bad."""
+    champion = ""
+    for number in range(RUNS):
+        evaluation = better(champion) if champion else FIRST
+        if number % 5 == 4:
+            evaluation = report({"all": 0.1})
+        else:
+            champion = str(number + 1)
+        await bus.publish([finished(run(f"{model}-{number}", evaluation, model=model)) for model in MODELS])
+        await asyncio.sleep(0.03)
+
+
+async def test_kills_while_runs_finish_judge_each_run_once_and_leave_nothing_by_halves(
+    registry: RegistryProcess, bus: KafkaBus
+) -> None:
+    dice = random.Random(7)
+    await registry.ready()
+    sending = asyncio.create_task(finish_runs(bus))
+    for _ in range(3):
+        before = len(await said(bus, VERSION_JUDGED))
+        while len(await said(bus, VERSION_JUDGED)) <= before and not sending.done():
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(dice.uniform(0.0, 0.15))
+        registry.kill()
+        registry.start()
+        await registry.ready()
+    await sending
+    verdicts = await judged(bus, RUNS * len(MODELS))
+
+    once = {one.ce_id: one.value.version for one in verdicts}
+    runs = Counter(version.run_id for version in once.values())
+    assert runs == Counter(f"{model}-{number}" for model in MODELS for number in range(RUNS))
+    for model in MODELS:
+        numbers = [int(version.version) for version in once.values() if version.model == model]
+        assert numbers == list(range(1, RUNS + 1)), "in the order of the runs, none left out"
+    await check_history(registry, bus, once)
+
+
+async def check_history(registry: RegistryProcess, bus: KafkaBus, once: dict[str, pb.ModelVersion]) -> None:
+    """The published maps are those that the history makes; both end where the database stands."""
+    published = {one.ce_id: one.value for one in await said(bus, ALIASES_PUBLISHED)}
+    moves = {one.ce_id: one.value.move for one in await said(bus, ALIAS_MOVED)}
+    async with channel(f"127.0.0.1:{registry.grpc_port}") as connection:
+        stub = registry_pb2_grpc.RegistryServiceStub(connection)
+        for model in MODELS:
+            maps = [value for value in published.values() if value.model == model]
+            assert [value.revision for value in maps] == list(range(1, len(maps) + 1))
+            aliases: dict[str, str] = {}
+            for move in (move for move in moves.values() if move.model == model):
+                assert aliases.get(move.alias, "") == move.from_version
+                aliases[move.alias] = move.to_version
+            stored = (await call(stub.GetModel, pb.GetModelRequest(model=model))).model
+            assert aliases == aliases_of(maps[-1]) == {alias.name: alias.version for alias in stored.aliases}
+            history = (await call(stub.ListHistory, pb.ListHistoryRequest(model=model, limit=1000))).moves
+            assert [move.id for move in reversed(history)] == [m.id for m in moves.values() if m.model == model]
+            accepted = [v.version for v in once.values() if (v.model, v.state) == (model, pb.VERSION_STATE_ACCEPTED)]
+            assert accepted == [str(number + 1) for number in range(RUNS) if number % 5 != 4]
+            assert aliases["champion"] == accepted[-1]
+            assert aliases["previous"] == aliases["shadow"] == accepted[-2]
+
+
+async def test_a_process_answers_by_http_and_grpc_and_stops_in_order(registry: RegistryProcess, bus: KafkaBus) -> None:
+    await registry.ready()
+    await bus.publish([finished(run())])
+    (verdict,) = await judged(bus, 1)
+    assert verdict.traceparent.split("-")[1] == "ab" * 16
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{registry.http_port}") as client:
+        model = (await client.get("/api/v1/models/garments")).json()
+        metrics = (await client.get("/metrics")).text
+    assert model["aliases"] == [{"name": "champion", "version": "1"}]
+    assert 'irisloop_registry_versions_total{state="accepted"} 1.0' in metrics
+    async with channel(f"127.0.0.1:{registry.grpc_port}") as connection:
+        stub = registry_pb2_grpc.RegistryServiceStub(connection)
+        versions = (await call(stub.ListVersions, pb.ListVersionsRequest(model="garments"))).versions
+    assert list(versions) == [verdict.value.version]
+    assert registry.process is not None
+    registry.process.send_signal(signal.SIGTERM)
+    assert registry.process.wait(15) == 0
+
+
+async def test_a_bad_policy_file_is_a_sentence_and_a_code_for_people(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("policies:\n  - better_by: 1\n")
+    registry = RegistryProcess(tmp_path / "home", KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    process = registry.start(IRISLOOP_REGISTRY__POLICY=str(policy))
+    assert await asyncio.to_thread(process.wait, 60) == 78
+    assert f"The policy file {policy} is not valid: policies[0]: unknown key `better_by`" in registry.log()
+    assert "Traceback" not in registry.log()
