@@ -1,0 +1,149 @@
+"""Serving as processes on a real Kafka: every asset of a bound camera is predicted once, whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from irisloop.serving.v1 import serving_pb2 as pb
+
+from services.common.bus import Bus, KafkaBus
+from services.common.objects import ObjectStore
+from services.common.settings import CommonSettings, KafkaSettings
+from tests.integration.ingest_house import running_kafka
+from tests.integration.serving_house import ServingProcess, followed, predictions, running_serving
+from tests.unit.serving import tiny
+from tests.unit.serving.house import asset, picture
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+
+CAMERAS = [f"gate-{number}" for number in range(12)]
+
+
+@pytest.fixture
+async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
+    async with running_kafka(tmp_path / "kafka") as settings:
+        yield settings
+
+
+@pytest.fixture
+async def bus(tmp_path: Path, kafka: KafkaSettings) -> AsyncIterator[KafkaBus]:
+    async with KafkaBus(CommonSettings(home=tmp_path / "reader", kafka=kafka), "ingest") as bus:
+        yield bus
+
+
+async def publish_version(bus: Bus, home: Path, revision: int) -> None:
+    """A champion of that number."""
+    package = await tiny.store(ObjectStore(str(home / "objects")), home, tiny.package_files(revision))
+    await bus.publish([tiny.aliases(revision, champion=(str(revision), package))])
+
+
+async def publish_assets(bus: Bus, home: Path, numbers: Sequence[int]) -> None:
+    """Assets from all cameras, in turns."""
+    digests = await ObjectStore(str(home / "objects")).put_many([picture(seed) for seed in range(10)])
+    await bus.publish([asset(number, digests[number % 10], CAMERAS[number % 12]) for number in numbers])
+
+
+async def settled(bus: Bus, count: int, seconds: float = 60.0) -> list[pb.Prediction]:
+    """The camera predictions once there are `count`, and two seconds later still."""
+    deadline = time.monotonic() + seconds
+    found: list[pb.Prediction] = []
+    while len(found) < count and time.monotonic() < deadline:
+        await asyncio.sleep(0.3)
+        found = [one for one in await predictions(bus) if one.role != "direct"]
+    await asyncio.sleep(2.0)
+    return [one for one in await predictions(bus) if one.role != "direct"]
+
+
+def assert_each_once_in_order(found: Sequence[pb.Prediction], count: int) -> None:
+    """Every asset has one prediction, and each camera's stand in the order of its assets."""
+    assert Counter(one.asset_id for one in found) == Counter({f"asset-{number}": 1 for number in range(count)})
+    assert not [one.error for one in found if one.error]
+    by_camera: dict[str, list[int]] = defaultdict(list)
+    for one in found:
+        by_camera[one.camera_id].append(int(one.asset_id.removeprefix("asset-")))
+    assert all(numbers == sorted(numbers) for numbers in by_camera.values())
+
+
+async def test_two_replicas_one_killed_no_asset_without_a_prediction_and_none_with_two(
+    tmp_path: Path, kafka: KafkaSettings, bus: KafkaBus
+) -> None:
+    home = tmp_path / "home"
+    async with running_serving(home, kafka, 0) as first, running_serving(home, kafka, 1) as second:
+        await first.bind("tiny", "champion", "nothing-yet")
+        await first.bind("clothes", "champion", "gate-*")
+        await publish_version(bus, home, 1)
+        await followed(first, "clothes", 1)
+        await followed(second, "clothes", 1)
+        await asyncio.sleep(0.6)  # the other replica reads the bindings four times a second
+        for batch in range(20):
+            await publish_assets(bus, home, range(batch * 100, batch * 100 + 100))
+            await asyncio.sleep(0.05)
+            if batch == 6:
+                second.kill()
+        found = await settled(bus, 2000)
+        assert_each_once_in_order(found, 2000)
+        assert {one.replica for one in found} == {"serving-0", "serving-1"}
+
+
+async def test_a_killed_serving_goes_on_where_its_last_transaction_ended(
+    tmp_path: Path, kafka: KafkaSettings, bus: KafkaBus
+) -> None:
+    home = tmp_path / "home"
+    async with running_serving(home, kafka) as serving:
+        await serving.bind("clothes", "champion", "gate-*")
+        await publish_version(bus, home, 1)
+        await followed(serving, "clothes", 1)
+        for batch in range(20):
+            await publish_assets(bus, home, range(batch * 50, batch * 50 + 50))
+            await asyncio.sleep(0.05)
+            if batch in (4, 12):
+                serving.kill()
+                await publish_assets(bus, home, range(batch * 50, batch * 50 + 50))  # an outbox says it again
+                serving.start()
+        await serving.ready()
+        assert_each_once_in_order(await settled(bus, 1000), 1000)
+        assert serving.stop() == 0
+
+
+async def test_tritonclient_calls_through_a_swap_and_not_one_call_fails(
+    tmp_path: Path, kafka: KafkaSettings, bus: KafkaBus
+) -> None:
+    home = tmp_path / "home"
+    async with running_serving(home, kafka) as serving:
+        await publish_version(bus, home, 1)
+        await followed(serving, "clothes", 1)
+        calls = asyncio.create_task(asyncio.to_thread(call_for, serving, 6.0))
+        for revision in (2, 3, 4):
+            await asyncio.sleep(1.0)
+            await publish_version(bus, home, revision)
+            await followed(serving, "clothes", revision)
+        answered = await calls
+        assert list(answered) == ["1", "2", "3", "4"]
+        assert min(answered.values()) > 5
+        direct = [one for one in await predictions(bus) if one.role == "direct"]
+        assert len(direct) >= 0.9 * sum(answered.values()) - 50
+
+
+def call_for(serving: ServingProcess, seconds: float) -> Counter[str]:
+    """Versions that answered, in the order of their first answer; raises when any call fails."""
+    answered: Counter[str] = Counter()
+    with contextlib.closing(triton.InferenceServerClient(serving.address)) as client:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready("clothes")
+        tensor = triton.InferInput("image", [1, 1, 4, 4], "UINT8")
+        tensor.set_data_from_numpy(np.zeros((1, 1, 4, 4), np.uint8))
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            answer = client.infer("clothes", [tensor])
+            answered[answer.get_response().model_version] += 1
+            time.sleep(0.005)
+    return answered
