@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from irisloop.monitor.v1 import monitor_pb2 as monitor
 
 from services.common.bus import MemoryBroker
 from services.labeling.domain.drawing import DrawPolicy
 from services.labeling.domain.model import Label, Origin, State
-from tests.unit.labeling.world import CLASSES, SECOND, START, World, asset, predicted, stored, stream, world
+from services.labeling.errors import NothingToCut
+from tests.unit.labeling.world import CLASSES, SECOND, START, World, asset, drift, predicted, stored, stream, world
 
 QUIET = DrawPolicy(uniform_share=0.0, uncertainty_share=0.0)
 
@@ -107,3 +111,65 @@ async def test_what_is_no_longer_needed_is_closed_once_a_request_is_served(tmp_p
         await labeling.answer_all(most=40)
         assert len(await labeling.created()) == 1
         assert (await labeling.tasks.page(None, 0, 1))[2] == {State.DONE: 40, State.CLOSED: 4}
+
+
+async def test_a_dataset_without_labels_is_not_cut_and_may_be_asked_for_again(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as labeling:
+        await labeling.datasets.put("garments", CLASSES, ("*",))
+        with pytest.raises(NothingToCut):
+            await labeling.versions.request("r-1", "garments", None, 0, "", "ann")
+        one = (asset("old", "import/first"), (Label("coat"),))
+        await labeling.labels.import_labels("garments", CLASSES, (), [one], "ann")
+        assert (await labeling.versions.request("r-1", "garments", None, 0, "", "ann")).version is not None
+
+
+async def test_two_instances_that_cut_at_once_make_two_versions_with_the_same_splits(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as one, world(tmp_path, QUIET) as two:
+        rows = [(asset(f"old-{n}", "import/first", START + n), (Label(CLASSES[n % 3]),)) for n in range(300)]
+        await one.labels.import_labels("garments", CLASSES, (), rows, "ann")
+        first, second = await asyncio.gather(
+            one.versions.request("r-1", "garments", None, 0, "", "ann"),
+            two.versions.request("r-2", "garments", None, 0, "", "ann"),
+        )
+        assert first.version is not None
+        assert second.version is not None
+        assert {first.version.number, second.version.number} == {1, 2}
+        assert first.version.digest == second.version.digest
+
+
+async def test_asking_once_at_two_instances_cuts_once(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as one, world(tmp_path, QUIET) as two:
+        rows = [(asset(f"old-{n}", "import/first", START + n), (Label(CLASSES[n % 3]),)) for n in range(300)]
+        await one.labels.import_labels("garments", CLASSES, (), rows, "ann")
+        asked = [each.versions.request("r-1", "garments", None, 0, "", "ann") for each in (one, two, one, two)]
+        assert {found.version.number for found in await asyncio.gather(*asked) if found.version is not None} == {1}
+        assert len(await one.datasets.versions("garments", "", None)) == 1
+        assert len(await one.created()) == 1
+
+
+async def test_a_served_request_ends_what_its_models_drift_asked_for(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as labeling:
+        await labeling.datasets.put("garments", CLASSES, ("*",))
+        await show(labeling, 400)
+        await labeling.send(drift(1, state=monitor.MONITOR_STATE_ALARM, began_at=START))
+        assert (await labeling.tasks.page(None, 0, 1))[2] == {State.OPEN: 75}
+        await labeling.versions.request("r-1", "garments", START, 50, "garments", "trainer")
+        await labeling.answer_all(most=50)
+        assert len(await labeling.created()) == 1
+        await show(labeling, 100, first=400)
+        assert (await labeling.tasks.page(State.OPEN, 0, 10))[0] == []
+
+
+async def test_the_loop_serves_requests_by_itself(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as labeling:
+        await labeling.datasets.put("garments", CLASSES, ("*",))
+        await show(labeling, 60)
+        await labeling.versions.request("r-1", "garments", START, 10, "garments", "trainer")
+        loop = asyncio.create_task(labeling.versions.run())
+        await labeling.answer_all()
+        async with asyncio.timeout(20):
+            while not await labeling.datasets.versions("garments", "", None):
+                await asyncio.sleep(0.05)
+        loop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loop
