@@ -108,6 +108,20 @@ async def close(client: Any, patience_s: float = CLOSE_S) -> None:
     except (*BROKER_ERRORS, RuntimeError) as error:
         log.info("client_closed_by_force", error=repr(error))
         await _cut_off(client)
+    finally:
+        _hear_out_transaction(client)
+
+
+def hear_out(future: asyncio.Future[Any]) -> None:
+    """Take note of a failure that was told elsewhere already, so that asyncio does not tell it again."""
+    if future.done() and not future.cancelled():
+        future.exception()
+
+
+def _hear_out_transaction(client: Any) -> None:
+    transaction = getattr(getattr(client, "_txn_manager", None), "_transaction_waiter", None)
+    if transaction is not None:
+        hear_out(transaction)
 
 
 async def _cut_off(client: Any) -> None:

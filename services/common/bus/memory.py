@@ -48,6 +48,8 @@ class MemoryBroker:
     arrivals: list[Record] = field(default_factory=list)
     """Every record, in the order of arrival."""
     listening: set[asyncio.Event] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
+    """Partitions of topics that `proto/topics.yaml` does not declare; 1 where nothing is said."""
 
     def append(self, raw: Raw) -> None:
         """One record, at the end of its partition."""
@@ -60,9 +62,11 @@ class MemoryBroker:
         self.wake()
 
     def partitions(self, name: str) -> int:
-        """How many partitions a topic has here: 1 for a dead-letter topic, else as `proto/topics.yaml` says."""
+        """How many partitions a topic has here."""
         from irisloop.topics import TOPICS
 
+        if name in self.counts:
+            return self.counts[name]
         declared = next((topic.partitions for topic in TOPICS if topic.name == name), 1)
         return declared or CAMERA_PARTITIONS
 

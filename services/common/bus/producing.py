@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
 from services.common.bus.api import Event
 from services.common.bus.cloudevents import Raw, headers_of, partition_of
-from services.common.bus.connection import BROKER_ERRORS, ENVELOPE_BYTES, close, make_producer, start
+from services.common.bus.connection import BROKER_ERRORS, ENVELOPE_BYTES, close, hear_out, make_producer, start
 from services.common.bus.deadletter import Write
 from services.common.errors import Conflict, InvalidMessage, Unavailable
 from services.common.metrics import BUS_PUBLISHED, BUS_RENEWALS
@@ -37,24 +37,29 @@ def raw_of(event: Event[Any], service: str) -> Raw:
     return Raw(event.topic.name, event.key.encode(), value, headers_of(event, f"/irisloop/{service}"), event.partition)
 
 
-async def send_all(producer: AIOKafkaProducer, raws: Iterable[Raw]) -> list[Awaitable[Any]]:
+async def send_all(producer: AIOKafkaProducer, raws: Iterable[Raw]) -> list[asyncio.Future[Any]]:
     """Hand records to a producer, in order; the futures are done when the broker has them."""
-    futures = []
+    futures: list[asyncio.Future[Any]] = []
     counts: dict[str, int] = {}
-    for raw in raws:
-        partition = raw.partition
-        if partition is None:
-            count = counts.get(raw.topic) or len(await producer.partitions_for(raw.topic))
-            counts[raw.topic] = count
-            partition = partition_of(raw.key.decode(errors="replace"), count) if raw.key else 0
-        futures.append(await _send(producer, raw, partition))
+    try:
+        for raw in raws:
+            partition = raw.partition
+            if partition is None:
+                count = counts.get(raw.topic) or len(await producer.partitions_for(raw.topic))
+                counts[raw.topic] = count
+                partition = partition_of(raw.key.decode(errors="replace"), count) if raw.key else 0
+            futures.append(await _send(producer, raw, partition))
+    except BaseException:
+        for future in futures:
+            future.add_done_callback(hear_out)
+        raise
     return futures
 
 
-async def _send(producer: AIOKafkaProducer, raw: Raw, partition: int) -> Awaitable[Any]:
+async def _send(producer: AIOKafkaProducer, raw: Raw, partition: int) -> asyncio.Future[Any]:
     while True:
         try:
-            future: Awaitable[Any] = await producer.send(
+            future: asyncio.Future[Any] = await producer.send(
                 raw.topic, raw.value, key=raw.key, partition=partition, headers=raw.headers
             )
         except KafkaTimeoutError:
