@@ -45,7 +45,7 @@ class Merger:
         """Event time up to which everything is here, as far as one can know."""
         horizon = self.newest - self.idle
         if horizon < self.first:
-            return self.first
+            return self.first - self.lateness
         active = [front for front in self.fronts.values() if front >= horizon]
         return min(active, default=self.newest) - self.lateness
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from river import drift
 
@@ -13,7 +12,7 @@ from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 class AdwinBank(RiverBank):
     """Options: `delta`, the confidence of a cut; `grace_period`; `clock`."""
 
-    name: ClassVar[str] = "adwin"
+    name = "adwin"
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

@@ -5,7 +5,6 @@ For thinned blocks only: 0.5 ms a step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from river import drift
 
@@ -15,7 +14,7 @@ from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 class KswinBank(RiverBank):
     """Options: `alpha`, `window_size`, `stat_size`; always give `seed`, or a restored one goes on differently."""
 
-    name: ClassVar[str] = "kswin"
+    name = "kswin"
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from river import drift
 
@@ -13,7 +12,7 @@ from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 class PageHinkleyBank(RiverBank):
     """Options: `min_instances`, `delta`, `threshold`, `alpha`."""
 
-    name: ClassVar[str] = "page-hinkley"
+    name = "page-hinkley"
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

@@ -35,7 +35,7 @@ class RiverBank:
     version of River is not unpickled: the detectors begin anew and are fed the last `MEMORY` values again.
     """
 
-    name: ClassVar[str]
+    name: str
     MEMORY: ClassVar[int] = 256
 
     def __init__(self, width: int, options: Mapping[str, float]) -> None:
