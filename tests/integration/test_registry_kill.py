@@ -1,4 +1,4 @@
-"""Registry as a process on a real Kafka, killed while runs finish: each is judged once, and nothing is left by halves."""
+"""Registry as a process on a real Kafka, killed while runs finish: each is judged once, nothing is left by halves."""
 
 from __future__ import annotations
 
