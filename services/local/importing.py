@@ -53,10 +53,12 @@ async def import_labelled(
     class_names: Sequence[str],
     ingest_url: str,
     labeling_address: str,
+    cameras: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> ImportReport:
     """Import images as camera `import/<name>` and their labels into `dataset`, which is made when it is missing.
 
+    `cameras` (ids with * and ?) are those of the dataset when it is made; all cameras when empty.
     `on_progress` is told how many images are done. A service that is briefly away is waited for; raises `Unavailable`
     when it stays away, and the service's own error when it refuses the whole.
     """
@@ -70,7 +72,7 @@ async def import_labelled(
         channel(labeling_address) as opened,
     ):
         labeling = labeling_pb2_grpc.LabelingServiceStub(opened)
-        work = _Import(client, labeling, name, dataset, tuple(class_names), on_progress)
+        work = _Import(client, labeling, name, dataset, tuple(class_names), tuple(cameras), on_progress)
         await work.run(items)
     return work.report
 
@@ -85,6 +87,7 @@ class _Import:
         name: str,
         dataset: str,
         class_names: Sequence[str],
+        cameras: Sequence[str],
         on_progress: Callable[[int], None],
     ) -> None:
         self.report = ImportReport()
@@ -94,6 +97,7 @@ class _Import:
         self._camera = f"import/{name}"
         self._dataset = dataset
         self._class_names = class_names
+        self._cameras = cameras
         self._on_progress = on_progress
 
     async def run(self, items: Iterable[LabelledImage]) -> None:
@@ -149,7 +153,10 @@ class _Import:
         if not annotations:
             return
         request = labeling_pb2.ImportAnnotationsRequest(
-            dataset=self._dataset, class_names=self._class_names, annotations=annotations
+            dataset=self._dataset,
+            class_names=self._class_names,
+            cameras=self._cameras,
+            annotations=annotations,
         )
         answer = await _patiently(lambda: call(self._labeling.ImportAnnotations, request, timeout_s=TIMEOUT_S))
         self.report.labels_created += answer.created

@@ -7,7 +7,7 @@ nobody's table, so they are looked for in their topic: an asset's in its own par
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol
@@ -52,20 +52,25 @@ class Owners(Protocol):
 
     def stub(self, service: str, make: Any) -> Any: ...
 
-    async def call(self, service: str, method: Any, request: Any, *, timeout_s: float = 10.0) -> Any: ...
+    async def call(self, service: str, method: Any, request: Any, *, timeout_s: float = 30.0) -> Any: ...
 
 
 async def trace(owners: Owners, subject: str) -> Node:
     """The thing of that name with both directions below it. Raises `NotFound` when no owner knows it."""
     walk = _Walk(owners)
     name, slash, number = subject.rpartition("/")
-    by_number = [partial(walk.version, name, number), partial(walk.dataset, name, number)] if slash else []
-    by_id = [partial(walk.asset, subject), partial(walk.run, subject), partial(walk.prediction, subject)]
-    for attempt in [*by_number, partial(walk.camera, subject)] if slash else [*by_id, partial(walk.camera, subject)]:
-        try:
-            return await attempt()
-        except (NotFound, InvalidMessage):
-            continue
+    if slash:
+        numbered = [partial(walk.version, name, number), partial(walk.dataset, name, number)]
+        found = [node for node in [await walk.attempt(one) for one in numbered] if node is not None]
+        if len(found) > 1:
+            return Node("name", subject, "several things bear it", children=found)
+        if found:
+            return found[0]
+    for attempt in () if slash else (walk.asset, walk.run, walk.prediction):
+        if (node := await walk.attempt(partial(attempt, subject))) is not None:
+            return node
+    if (node := await walk.attempt(partial(walk.camera, subject))) is not None:
+        return node
     raise NotFound(
         f"No owner knows {subject}. Give an asset, prediction or run id, MODEL/VERSION, DATASET/VERSION or a camera."
     )
@@ -76,6 +81,13 @@ class _Walk:
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
+
+    async def attempt(self, question: Callable[[], Awaitable[Node]]) -> Node | None:
+        """The answer, or None for a name that its owner does not know or finds odd."""
+        try:
+            return await question()
+        except (NotFound, InvalidMessage):
+            return None
 
     # ---- the beginnings ----
 

@@ -339,17 +339,15 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
             await asyncio.sleep(LOOK_S)
 
     def _announce(self, state: ProcessState, before: str) -> str:
-        """Say what changed since `before`; returns what to compare with next time."""
+        """Say what changed since `before`; returns what to compare with next time. Waiting is shown, not told."""
         words = {
             "ready": f"is ready (process {state.pid})",
             "stopped": "is stopped",
             "restarting": state.waiting_for,
-            "waiting": f"waits for {state.waiting_for}",
         }.get(state.state, "")
-        if not words or words == before or state.waiting_for == NOT_LISTENING:
-            return before
-        self._say("irisloop", f"{state.name} {words}")
-        return words
+        if words and words != before:
+            self._say("irisloop", f"{state.name} {words}")
+        return words or before
 
     def _save(self, *, running: bool) -> None:
         with suppress(OSError):  # a full disk must not end what runs

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from services.local.labelled import LabelledFolder
 
 POLL_S: Final = 0.5
+START_S: Final = 120.0
+"""A dataset version may have to be cut first."""
 JUDGED_S: Final = 15.0
 
 
@@ -33,6 +35,9 @@ def import_folder(
     ] = "",
     dataset: Annotated[str, typer.Option(help="Dataset that takes the labels; NAME when empty.")] = "",
     labels: Annotated[Path | None, typer.Option(help="A CSV of path,label or a COCO .json.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Cameras of the dataset when it is made, with * and ?; all when not given.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="Take this many images; 0 takes all.")] = 0,
 ) -> None:
     """Import a folder of images with their labels. Running it again adds only what is new."""
@@ -41,7 +46,7 @@ def import_folder(
     chosen = name or folder.resolve().name
     found = read_folder(folder, labels, limit)
     began = time.monotonic()
-    report = wait_for(_import(open_session(), found, chosen, dataset or chosen))
+    report = wait_for(_import(open_session(), found, chosen, dataset or chosen, camera or []))
     _show_report(report, chosen, dataset or chosen, time.monotonic() - began)
 
 
@@ -67,7 +72,7 @@ def train(
     wait_for(_train(open_session(), request))
 
 
-async def _import(session: Session, found: LabelledFolder, name: str, dataset: str) -> ImportReport:
+async def _import(session: Session, found: LabelledFolder, name: str, dataset: str, cameras: list[str]) -> ImportReport:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from services.local.importing import import_labelled
@@ -80,6 +85,7 @@ async def _import(session: Session, found: LabelledFolder, name: str, dataset: s
             name=name,
             dataset=dataset,
             class_names=found.class_names,
+            cameras=[*cameras, f"import/{name}"] if cameras else [],
             ingest_url=session.url("ingest"),
             labeling_address=session.address("labeling"),
             on_progress=lambda done: progress.update(bar, completed=done),
@@ -101,7 +107,7 @@ async def _train(session: Session, request: Any) -> None:
     from irisloop.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 
     async with session.stub("trainer", trainer_pb2_grpc.TrainerServiceStub) as stub:
-        run = (await session.call("trainer", stub.StartRun, request)).run
+        run = (await session.call("trainer", stub.StartRun, request, timeout_s=START_S)).run
         console().print(f"run {run.id} of {run.model} on {run.dataset}")
         run = await _follow(session, stub, run)
         if run.state != trainer_pb2.RUN_STATE_SUCCEEDED:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HTTP_TIMEOUT_S: Final = 30.0
+CALL_S: Final = 30.0
+PIPE_WIDTH: Final = 200
+"""Columns where there is no terminal: what another program reads is not folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Session:
         async with channel(self.address(service)) as opened:
             yield make(opened)
 
-    async def call(self, service: str, method: Callable[..., Any], request: Any, *, timeout_s: float = 10.0) -> Any:
+    async def call(self, service: str, method: Callable[..., Any], request: Any, *, timeout_s: float = CALL_S) -> Any:
         """Call a stub's method. Raises our errors, in words for a person when nobody answers."""
         from services.common.grpc import call
 
@@ -141,9 +144,11 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def console() -> Console:
     """Where answers go."""
+    import sys
+
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def complain(text: str) -> None:
