@@ -147,6 +147,14 @@ LABELING_CUT_SECONDS: Final = Histogram(
 
 # ---- trainer -------------------------------------------------------------------------------------------------------
 
+TRAINER_RUNS: Final = Counter(
+    "irisloop_trainer_runs_total", "Runs that ended; state: succeeded, failed, cancelled.", ["state"]
+)
+TRAINER_WAITING: Final = Gauge("irisloop_trainer_waiting_runs_count", "Runs that wait for labels.")
+TRAINER_EPOCH_SECONDS: Final = Histogram(
+    "irisloop_trainer_epoch_seconds", "Time of an epoch.", buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 60, 300, 1800)
+)
+
 # ---- registry ------------------------------------------------------------------------------------------------------
 
 REGISTRY_VERSIONS: Final = Counter(

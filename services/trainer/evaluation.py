@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from irisloop.trainer.v1 import trainer_pb2
@@ -12,7 +13,7 @@ from services.common.bus import derive_id
 from services.trainer import wire
 from services.trainer.domain.jobs import Job
 from services.trainer.domain.ports import Books, Labeling, Launcher, Registry
-from services.trainer.errors import ChildFailed
+from services.trainer.errors import NothingToLearnFrom
 from services.trainer.scheduler import places
 from services.trainer.settings import TrainerSettings
 
@@ -27,11 +28,13 @@ class Evaluations:
     launcher: Launcher
     settings: TrainerSettings
     clock: Callable[[], datetime]
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def evaluate(
         self, model: str, version: str, dataset: str, dataset_version: int
     ) -> trainer_pb2.EvaluationReport:
-        """The report, also said as `evaluation finished`. Raises `ChildFailed`, `NotFound`, `Unavailable`."""
+        """The report, also said as `evaluation finished`. Raises `ChildFailed`, `NotFound`, `NothingToLearnFrom`,
+        `Unavailable`."""
         found = await self.labeling.version(dataset, dataset_version)
         opponent = await self.registry.version(model, version)
         settings = self.settings
@@ -55,9 +58,10 @@ class Evaluations:
             niceness=settings.niceness,
             opponent=opponent,
         )
-        answer = await self.launcher.carry_out(job, lambda _: None)
+        async with self.one_at_a_time:
+            answer = await self.launcher.carry_out(job, lambda _: None)
         if answer.error:
-            raise ChildFailed(answer.error)
+            raise NothingToLearnFrom(answer.error, field="version")
         at = self.clock()
         report = wire.report_message(opponent.package, dataset, found.version, answer, at)
         content = report.SerializeToString()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from services.common.bus import derive_id
-from services.common.errors import Conflict, NotFound
-from services.common.telemetry import current_traceparent, log
+from services.common.errors import Conflict, InvalidMessage, NotFound, Transient
+from services.common.metrics import TRAINER_WAITING
+from services.common.telemetry import bind_trace, current_traceparent, log
 from services.trainer.domain.ports import Book, Books, DatasetVersion, Labeling, Registry
 from services.trainer.domain.runs import Run, RunState
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LONGEST: Final = 128
+MOST_SEED: Final = 2**32 - 1
+MOST_EPOCHS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +50,29 @@ class Handlers:
     wake: Callable[[], None]
 
     async def start_run(self, order: Order) -> Run:
-        """A run asked for by a person; asking twice with one request id is asking once."""
+        """A run asked for by a person; asking twice with one request id is asking once.
+
+        Raises `InvalidMessage`, and what labeling raises about a dataset version that is named.
+        """
+        check(order)
         known = await self._known(order.request_id)
         if known is not None:
             return known
-        run = await self._new(order)
         if order.dataset_version:
             version = await self.labeling.version(order.dataset, order.dataset_version)
-            return await self._queue(run, version)
-        return await self._ask(run)
+            return await self._queue(await self._new(order), version)
+        run = await self._new(order)
+        try:
+            return await self._ask(run)
+        except Transient as error:  # the run is taken: it waits, and labeling is asked again and again
+            log.warning("labels_not_asked_for", run=run.id, error=str(error))
+            return await self._wait(run, "labeling to answer")
 
     async def open_run(self, order: Order) -> Run | None:
         """A run asked for by the monitor: it waits until labeling has cut the version that the request asks for.
 
-        The dataset is the champion's. None when the model has no champion to retrain, or the request has expired.
+        The dataset is the champion's. A model without a champion has a run that failed, so that whoever asked hears of
+        it. None when the request has expired. Raises `Unavailable` when a neighbour is.
         """
         known = await self._known(order.request_id)
         if known is not None:
@@ -65,8 +82,8 @@ class Handlers:
             return None
         champion = await self.registry.champion(order.model)
         if champion is None:
-            log.warning("request_without_champion", request=order.request_id, model=order.model)
-            return None
+            words = f"model `{order.model}` has no champion to train on from"
+            return await self._end(await self._new(order), RunState.FAILED, words)
         return await self._ask(await self._new(replace(order, dataset=champion.dataset)))
 
     async def queue_waiting_run(self, request_id: str, version: DatasetVersion) -> Run | None:
@@ -78,16 +95,21 @@ class Handlers:
 
     async def refresh_waiting(self) -> None:
         """Ask labeling again for every waiting run, in case its event was missed; end those that have expired."""
-        waiting = await self.books.read(lambda book: book.runs(state=RunState.WAITING))
+        waiting = await self.books.read(lambda book: book.runs(state=RunState.WAITING, limit=1000))
+        TRAINER_WAITING.set(len(waiting))
         for run in waiting:
-            if run.expires_at is not None and run.expires_at <= self.clock():
-                await self._expire(run)
-            else:
-                await self._ask(run)
+            try:
+                with bind_trace(run.traceparent):
+                    await self._refresh(run)
+            except Transient as error:
+                log.warning("labels_not_refreshed", run=run.id, error=str(error))
 
     async def cancel_run(self, run_id: str) -> Run:
         """End a run that is not over; its process, if any, is stopped by the scheduler. Raises `RunOver`."""
         at = self.clock()
+        found = await self.books.read(lambda book: book.run(run_id))
+        if found.state is RunState.WAITING:  # first: cut off between the two, the run still waits and can be cancelled
+            await self._cancel_request(found)
 
         def work(book: Book) -> Run:
             run = book.save(book.run(run_id).end(RunState.CANCELLED, at, "cancelled by a person"))
@@ -95,8 +117,6 @@ class Handlers:
             return run
 
         run = await self.books.transact(work)
-        if run.request_id:
-            await self._cancel_request(run)
         self.wake()
         return run
 
@@ -138,7 +158,7 @@ class Handlers:
                 labels_wanted=run.labels_wanted,
                 model=run.model,
             )
-        except (NotFound, Conflict) as error:
+        except (InvalidMessage, NotFound, Conflict) as error:
             return await self._end(run, RunState.FAILED, str(error))
         if answer.version is not None:
             return await self._queue(run, answer.version)
@@ -170,16 +190,19 @@ class Handlers:
         self.wake()
         return queued
 
-    async def _expire(self, run: Run) -> None:
-        await self._end(run, RunState.FAILED, f"expired while waiting for {run.waiting_for}")
+    async def _refresh(self, run: Run) -> None:
+        if run.expires_at is None or run.expires_at > self.clock():
+            await self._ask(run)
+            return
         await self._cancel_request(run)
+        await self._end(run, RunState.FAILED, f"expired while waiting for {run.waiting_for}")
 
     async def _end(self, run: Run, state: RunState, error: str) -> Run:
         at = self.clock()
 
         def work(book: Book) -> Run:
             current = book.run(run.id)
-            if current.is_over:
+            if current.state is not RunState.WAITING:
                 return current
             current = book.save(current.end(state, at, error))
             book.say_finished(current, at)
@@ -192,3 +215,16 @@ class Handlers:
             await self.labeling.cancel(run.request_id)
         except NotFound:
             log.info("request_gone_already", request=run.request_id)
+
+
+def check(order: Order) -> None:
+    """Raise `InvalidMessage` unless the names and numbers can be carried out."""
+    for field, name in (("model", order.model), ("dataset", order.dataset)):
+        if not NAME.fullmatch(name):
+            words = f"`{field}` {name[:80]!r} is not 1 to 128 letters, digits, dots, - and _"
+            raise InvalidMessage(words, field=field)
+    if len(order.request_id) > LONGEST:
+        raise InvalidMessage(f"`request_id` has more than {LONGEST} characters", field="request_id")
+    for field, number, most in (("seed", order.seed, MOST_SEED), ("epochs", order.epochs, MOST_EPOCHS)):
+        if not 0 <= number <= most:
+            raise InvalidMessage(f"`{field}` is 0 to {most}, got {number}", field=field)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from services.common.errors import IrisloopError, NotFound, Transient
+from services.common.metrics import TRAINER_EPOCH_SECONDS
 from services.common.settings import CommonSettings
 from services.common.telemetry import bind_trace, log
 from services.trainer import wire
@@ -44,12 +45,16 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch_cancelled())
             while True:
-                run = await self._next()
-                if run is None:
-                    await asyncio.sleep(0.2)
-                    continue
-                with bind_trace(run.traceparent):
-                    await self._carry_out(run)
+                try:
+                    run = await self._next()
+                    if run is None:
+                        await asyncio.sleep(0.2)
+                        continue
+                    with bind_trace(run.traceparent):
+                        await self._carry_out(run)
+                except Transient as error:  # our own database is busy or full: what is done is in the run's folder
+                    log.warning("runs_wait", error=str(error), retry_in_s=RETRY_S)
+                    await asyncio.sleep(RETRY_S)
 
     async def _next(self) -> Run | None:
         """What was interrupted first, then the oldest queued."""
@@ -66,10 +71,17 @@ class Scheduler:
         while True:
             await self.woken.wait()
             self.woken.clear()
-            if self._process is not None and self._current:
-                run = await self.books.read(lambda book: book.run(self._current))
-                if run.is_over:
-                    self._process.cancel()
+            run_id, process = self._current, self._process
+            if process is None:
+                continue
+            try:
+                run = await self.books.read(lambda book, run_id=run_id: book.run(run_id))  # type: ignore[misc]
+            except Transient:
+                self.woken.set()
+                await asyncio.sleep(RETRY_S)
+                continue
+            if run.is_over:
+                process.cancel()
 
     async def _carry_out(self, run: Run) -> None:
         if run.attempts >= self.settings.most_attempts:
@@ -106,6 +118,7 @@ class Scheduler:
 
         self._current = run.id
         self._process = asyncio.create_task(self.launcher.carry_out(job, on_epoch))
+        self.wake()  # it may have been cancelled before there was a process to stop
         try:
             answer = await self._process
             await asyncio.gather(*said)
@@ -119,6 +132,7 @@ class Scheduler:
             return None
         finally:
             self._current, self._process = "", None
+            await asyncio.gather(*said, return_exceptions=True)
 
     async def _job(self, run: Run, champion: Champion | None) -> Job:
         version = await self.labeling.version(run.dataset, run.dataset_version)
@@ -163,6 +177,8 @@ class Scheduler:
             current = book.run(run.id)
             if current.is_over:
                 return None
+            if current.attempts:  # it goes on as it began, whatever is live by now
+                return book.save(current.start(at, current.warm_start_from))
             return book.save(replace(current.start(at, warm), epochs=job.epochs))
 
         return await self.books.transact(work)
@@ -176,6 +192,7 @@ class Scheduler:
                 book.say_progressed(book.save(replace(run, epoch=done.epoch, epochs=done.epochs)), done, at)
 
         await self.books.transact(work)
+        TRAINER_EPOCH_SECONDS.observe(done.seconds)
         log.info("epoch_done", run=run_id, epoch=done.epoch, accuracy=round(done.validation_accuracy, 4))
 
     async def _conclude(self, run: Run, answer: Answer) -> None:
@@ -199,7 +216,7 @@ class Scheduler:
             book.say_finished(book.save(ended), at)
 
         await self.books.transact(work)
-        log.info("run_finished", run=run.id, state=state.value, error=error)
+        log.info("run_finished", run=run.id, model=run.model, state=state.value, error=error)
 
 
 def places(common: CommonSettings) -> dict[str, str]:

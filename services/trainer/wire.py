@@ -9,6 +9,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import derive_id
+from services.common.errors import InvalidMessage
 from services.trainer.domain.jobs import Answer, ModelReport
 from services.trainer.domain.ports import DatasetVersion
 from services.trainer.domain.runs import Run, RunState
@@ -30,6 +31,14 @@ def timestamp(at: datetime | None) -> Timestamp | None:
     message = Timestamp()
     message.FromDatetime(at.astimezone(UTC))
     return message
+
+
+def time_value(message: Timestamp, field: str) -> datetime:
+    """A protobuf time as an aware one. Raises `InvalidMessage` outside the years 1 to 9999."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidMessage(f"`{field}` is no time between the years 1 and 9999", field=field) from error
 
 
 def run_message(run: Run) -> trainer_pb2.Run:

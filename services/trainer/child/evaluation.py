@@ -18,6 +18,8 @@ from services.trainer.domain.scores import conditions, score
 from services.trainer.errors import NothingToLearnFrom
 
 TIMED_CALLS = 60
+UNKNOWN = -1e4
+"""Logit of a class that a model has never heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,29 @@ class Package:
 
 
 def evaluate(role: str, version: str, package: Package, test: Rows, class_names: list[str]) -> ModelReport:
-    """The report of one model; raises `NothingToLearnFrom` when it answers in other classes than the dataset's."""
-    if package.described["classes"] != class_names:
-        raise NothingToLearnFrom(f"version {version} has other classes than the dataset", field="version")
-    logits = package.logits(test.images)
+    """The report of one model on the dataset's classes; what it cannot answer, it gets wrong.
+
+    Raises `NothingToLearnFrom` when it knows none of them.
+    """
+    logits = aligned(package.logits(test.images), package.described["classes"], class_names)
+    if (logits == UNKNOWN).all():
+        raise NothingToLearnFrom(f"version {version} knows none of the dataset's classes", field="version")
     scores = [
         score(condition, logits[rows], test.labels[rows], class_names)
         for condition, rows in conditions(test.new, test.in_force).items()
     ]
     return ModelReport(role, version, scores, package.latency_ms(test.images))
+
+
+def aligned(logits: NDArray[np.float32], own: list[str], class_names: list[str]) -> NDArray[np.float32]:
+    """The columns of a model's own classes in the order of the dataset's; a class unknown to it is never its answer."""
+    if own == class_names:
+        return logits
+    columns = np.full((len(logits), len(class_names)), UNKNOWN, np.float32)
+    for place, name in enumerate(class_names):
+        if name in own:
+            columns[:, place] = logits[:, own.index(name)]
+    return columns
 
 
 def fit(images: NDArray[np.uint8], channels: int, height: int, width: int) -> NDArray[np.uint8]:

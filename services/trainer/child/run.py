@@ -15,9 +15,8 @@ from typing import IO
 import numpy as np
 import torch
 
-from services.common.errors import IrisloopError
+from services.common.errors import IrisloopError, Transient
 from services.common.objects import ObjectStore
-from services.common.processes import die_with_parent
 from services.common.signing import Signer
 from services.trainer.child.data import Splits, load
 from services.trainer.child.evaluation import Package, evaluate
@@ -26,6 +25,7 @@ from services.trainer.child.package import description, export, folder, parity
 from services.trainer.child.training import Examples, Progress, Recipe, Trainer, predict
 from services.trainer.domain.jobs import Answer, Job, ModelReport, answer_document, read_job
 from services.trainer.domain.scores import temperature
+from services.trainer.errors import NothingToLearnFrom
 
 PARITY_IMAGES = 256
 LEARNING_RATE_COLD = 3e-3
@@ -33,16 +33,23 @@ LEARNING_RATE_WARM = 1.5e-3
 
 
 def main(place: Path) -> int:
-    """Run the job of a folder; 0 when result.json was written (it may hold an error), 3 when another process has it."""
-    die_with_parent()
+    """Run the job of a folder; 0 when result.json is there (it may hold an error), 3 when another process has it.
+
+    What may pass (an object store that is away) is said on standard error and ends with 1: it is tried again.
+    """
     lock = _only_one(place)
     if lock is None:
         return 3
+    if (place / "result.json").exists():
+        return 0
     job = read_job(json.loads((place / "job.json").read_text(encoding="utf-8")))
     os.nice(job.niceness)
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
     try:
         answer = asyncio.run(_run(job, place))
+    except Transient as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     except IrisloopError as error:
         answer = Answer("", 0, "", "", "", [], 0.0, 0, error=str(error))
     part = place / "result.part"
@@ -86,7 +93,12 @@ async def _network(job: Job, objects: ObjectStore, splits: Splits) -> SmallNetwo
     network = SmallNetwork(images.shape[1], len(job.class_names), float(sample.mean()), max(float(sample.std()), 0.05))
     if job.weights:
         weights = torch.load(io.BytesIO(await objects.get(job.weights)), weights_only=True)
-        network.load_state_dict(weights)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise NothingToLearnFrom(
+                "the champion's weights do not fit these images: start from scratch (`from_scratch`)", field="weights"
+            ) from error
     return network
 
 

@@ -69,7 +69,7 @@ def batches(examples: Examples, recipe: Recipe, epoch: int) -> list[Indices]:
     count = recipe.steps_an_epoch * recipe.batch
     if not len(new) or not len(old):
         return np.array_split(_cycled(np.arange(len(examples)), count, rng), recipe.steps_an_epoch)
-    fresh = round(recipe.batch * recipe.new_share)
+    fresh = min(recipe.batch - 1, max(1, round(recipe.batch * recipe.new_share)))
     news = _cycled(new, recipe.steps_an_epoch * fresh, rng).reshape(recipe.steps_an_epoch, -1)
     olds = _cycled(old, recipe.steps_an_epoch * (recipe.batch - fresh), rng).reshape(recipe.steps_an_epoch, -1)
     return list(np.concatenate([news, olds], axis=1))
@@ -92,8 +92,9 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
+        rising = 0.25 if steps != 4 else 0.5  # OneCycleLR divides by the length of its rise less one step
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, max_lr=recipe.learning_rate, total_steps=steps, pct_start=0.25
+            self._optimizer, max_lr=recipe.learning_rate, total_steps=steps, pct_start=rising
         )
         self._loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,15 @@ class Answer:
     parity_max_difference: float
     parity_images: int
     error: str = ""
+
+
+RECIPE: Final = ("seed", "epochs", "steps", "batch", "new_share", "flip", "longest_side", "weights")
+"""What a checkpoint depends on: changed in the middle of a run, it would be another run's."""
+
+
+def resumed(earlier: Job, now: Job) -> Job:
+    """The job of a run that goes on: trained as it began, measured against the champion of today."""
+    return replace(now, **{name: getattr(earlier, name) for name in RECIPE})
 
 
 def job_document(job: Job) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import Any
 
 import grpc
@@ -47,7 +46,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             self._handlers.books,
             model=request.model,
             dataset=request.dataset,
-            since=request.since.ToDatetime(tzinfo=UTC) if request.HasField("since") else None,
+            since=wire.time_value(request.since, "since") if request.HasField("since") else None,
             limit=request.limit,
             cursor=request.cursor,
         )

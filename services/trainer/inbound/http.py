@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from services.common.http import Principal
 from services.trainer import queries, wire
 from services.trainer.domain.runs import Run
-from services.trainer.handlers import Handlers, Order
+from services.trainer.handlers import MOST_EPOCHS, MOST_SEED, Handlers, Order
 
 
 class NewRun(BaseModel):
@@ -20,8 +20,8 @@ class NewRun(BaseModel):
     model: str = Field(min_length=1, max_length=128)
     dataset: str = Field(min_length=1, max_length=128)
     dataset_version: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0)
-    epochs: int = Field(default=0, ge=0, le=1000)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
+    epochs: int = Field(default=0, ge=0, le=MOST_EPOCHS)
     request_id: str = Field(default="", max_length=128)
     from_scratch: bool = False
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Literal
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2
 from irisloop.topics import DATASET_VERSION_CREATED, RETRAIN_REQUESTED
@@ -40,9 +40,9 @@ class Listener:
                 dataset="",
                 requested_by="monitor",
                 request_id=request.request_id,
-                labels_since=_time(request.labels_since) if request.HasField("labels_since") else None,
+                labels_since=_time(request, "labels_since"),
                 labels_wanted=request.labels_wanted,
-                expires_at=_time(request.expires_at) if request.HasField("expires_at") else None,
+                expires_at=_time(request, "expires_at"),
             )
             with bind_trace(delivery.traceparent):
                 await self.handlers.open_run(order)
@@ -55,5 +55,5 @@ class Listener:
                 await self.handlers.queue_waiting_run(version.request_id, wire.version_value(version))
 
 
-def _time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
+def _time(request: monitor_pb2.RetrainRequested, field: Literal["labels_since", "expires_at"]) -> datetime | None:
+    return wire.time_value(getattr(request, field), field) if request.HasField(field) else None

@@ -15,6 +15,8 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from services.common.bus import Event, Topic, derive_id
 from services.common.database import Database
+from services.common.errors import InvalidMessage
+from services.common.metrics import TRAINER_RUNS
 from services.common.outbox import enqueue
 from services.trainer import wire
 from services.trainer.domain.ports import Book, EpochDone
@@ -34,8 +36,16 @@ class SqlBooks:
         self._database = database
 
     async def transact(self, work: Callable[[Book], T]) -> T:
-        """One write transaction."""
-        return await self._database.transact(lambda connection: work(SqlBook(connection)))
+        """One write transaction; the runs that ended in it are counted once it is committed."""
+
+        def run(connection: Connection) -> tuple[T, list[Run]]:
+            book = SqlBook(connection)
+            return work(book), book.ended
+
+        result, ended = await self._database.transact(run)
+        for one in ended:
+            TRAINER_RUNS.labels(one.state.value).inc()
+        return result
 
     async def read(self, work: Callable[[Book], T]) -> T:
         """One consistent read."""
@@ -47,6 +57,7 @@ class SqlBook:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.ended: list[Run] = []
 
     def run(self, run_id: str) -> Run:
         row = self._connection.execute(select(runs).where(runs.c.id == run_id)).first()
@@ -78,7 +89,9 @@ class SqlBook:
         if since is not None:
             query = query.where(runs.c.created_at >= _naive(since))
         if before:
-            last = select(runs.c.sequence).where(runs.c.id == before).scalar_subquery()
+            last = self._connection.execute(select(runs.c.sequence).where(runs.c.id == before)).scalar()
+            if last is None:
+                raise InvalidMessage("`cursor` is not one that this list gave out", field="cursor")
             query = query.where(runs.c.sequence < last)
         return [_run(row) for row in self._connection.execute(query)]
 
@@ -106,6 +119,7 @@ class SqlBook:
         self._say(RUN_PROGRESSED, run, value, at, derive_id("run-progressed", run.id, str(done.epoch)))
 
     def say_finished(self, run: Run, at: datetime) -> None:
+        self.ended.append(run)
         value = trainer_pb2.RunFinished(run=wire.run_message(run))
         self._say(RUN_FINISHED, run, value, at, derive_id("run-finished", run.id))
 

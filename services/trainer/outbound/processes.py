@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.common.telemetry import log
-from services.trainer.domain.jobs import Answer, Job, job_document, read_answer
+from services.trainer.domain.jobs import Answer, Job, job_document, read_answer, read_job, resumed
 from services.trainer.domain.ports import EpochDone
 from services.trainer.errors import ChildFailed
 
@@ -31,14 +32,19 @@ class ChildProcesses:
         return self._root / run_id
 
     async def carry_out(self, job: Job, on_epoch: Callable[[EpochDone], None]) -> Answer:
-        """Start or resume; the folder's arrays and checkpoint are removed once there is an answer."""
+        """Start or resume; the folder's arrays and checkpoint are removed once there is an answer.
+
+        A report that failed is not kept: the same question may be answered another time.
+        """
         folder = self.folder(job.run_id)
         folder.mkdir(parents=True, exist_ok=True)
         result = folder / "result.json"
         if not result.exists():
-            (folder / "job.json").write_text(json.dumps(job_document(job)), encoding="utf-8")
+            _write_job(folder, job)
             await self._run(folder, on_epoch)
         answer = read_answer(json.loads(result.read_text(encoding="utf-8")))
+        if answer.error and job.kind == "evaluate":
+            result.unlink()
         _tidy(folder)
         return answer
 
@@ -59,6 +65,7 @@ class ChildProcesses:
             "-m",
             "services.trainer.child",
             str(folder),
+            str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -71,6 +78,15 @@ class ChildProcesses:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def _write_job(folder: Path, job: Job) -> None:
+    """What the process is told; whole or not at all."""
+    path, part = folder / "job.json", folder / "job.part"
+    if path.exists():
+        job = resumed(read_job(json.loads(path.read_text(encoding="utf-8"))), job)
+    part.write_text(json.dumps(job_document(job)), encoding="utf-8")
+    part.replace(path)
 
 
 async def _read_epochs(process: asyncio.subprocess.Process, on_epoch: Callable[[EpochDone], None]) -> None:
