@@ -118,6 +118,7 @@ def create_grpc(
             ("grpc.so_reuseport", 0),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.max_ping_strikes", 0),  # a neighbour's keep-alive is no attack
             ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
