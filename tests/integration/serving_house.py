@@ -19,9 +19,10 @@ from irisloop.topics import PREDICTION_MADE
 
 from services.common.bus import Bus
 from services.common.settings import KafkaSettings
-from tests.integration.ingest_house import REPOSITORY, START_S, free_port
+from tests.integration.ingest_house import REPOSITORY, free_port
 
 PARTITIONS = 6
+START_S = 90.0
 
 
 @dataclass

@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.serving.v1 import serving_pb2
 from irisloop.topics import ASSET_STORED, CAMERA_CHANGED, DEPLOYMENT_CHANGED, PREDICTION_MADE
@@ -21,15 +23,16 @@ from services.common.objects import ObjectStore
 from services.common.runtime import Application, Runtime
 from services.common.settings import CommonSettings
 from services.serving.app import build
+from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.settings import ServingSettings
 from tests.unit.serving.tiny import NOON, SIDE
 
 
-def settings_of(home: Path, replica: int = 0, **fields: object) -> ServingSettings:
+def settings_of(home: Path, replica: int = 0, **fields: Any) -> ServingSettings:
     """Free ports, and a home that is the test's."""
     common = CommonSettings(home=home, replica=replica)
-    return ServingSettings(common=common, http_port=0, grpc_port=0, metrics_port=None, **fields)  # type: ignore[arg-type]  # by name
+    return ServingSettings(common=common, http_port=0, grpc_port=0, metrics_port=None, **fields)
 
 
 @dataclass
@@ -78,6 +81,11 @@ class House:
         (models,) = (one for one in self.application.resources if isinstance(one, Models))
         return models
 
+    def bound(self, camera: str) -> bool:
+        """Whether this serving knows a binding of the camera."""
+        (bindings,) = (one for one in self.application.resources if isinstance(one, Bindings))
+        return bool(bindings.bound(camera))
+
     async def quiet(self) -> None:
         """Return once everything published has been consumed."""
         broker = self.bus.broker
@@ -92,7 +100,7 @@ class House:
 
         await until(consumed)
 
-    async def publish(self, *events: Event) -> None:  # type: ignore[type-arg]  # of any topic
+    async def publish(self, *events: Event[Any]) -> None:
         """Say something, as another service would."""
         await self.bus.publish(events)
 
@@ -106,7 +114,7 @@ async def until(condition: object, seconds: float = 10.0) -> None:
 
 
 @asynccontextmanager
-async def serving(home: Path, broker: MemoryBroker | None = None, **fields: object) -> AsyncIterator[House]:
+async def serving(home: Path, broker: MemoryBroker | None = None, **fields: Any) -> AsyncIterator[House]:
     """Serving until the end of the block."""
     bus = MemoryBus(broker or MemoryBroker(), service="serving")
     settings = settings_of(home, **fields)
@@ -138,10 +146,12 @@ def asset(
     number: int, digest: str, camera: str = "gate-1", *, trace: str = "", historical: bool = False
 ) -> Event[ingest_pb2.AssetStored]:
     """`asset stored`."""
+    stamp = Timestamp()
+    stamp.FromDatetime(NOON + timedelta(seconds=number))
     found = ingest_pb2.Asset(
         id=f"asset-{number}",
         camera_id=camera,
-        captured_at=NOON + timedelta(seconds=number),
+        captured_at=stamp,
         object=ingest_pb2.StoredObject(digest=digest, content_type="image/png"),
         statistics=ingest_pb2.PixelStatistics(brightness=0.5, contrast=0.25, frame_difference=0.125),
         historical=historical,

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.serving.domain.features import answers, directions
@@ -20,6 +20,7 @@ def card(*, logits: bool = True, embedding: str = "e", temperature: float = 1.0,
     return ModelCard(names, IMAGE, "s", logits, embedding, temperature, 8)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first example imports numpy's parts
 @given(
     st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=12),
     st.floats(0.1, 10),

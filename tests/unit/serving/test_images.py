@@ -57,7 +57,8 @@ def test_images_are_stacked_in_layout_and_dtype() -> None:
     grey, colour = random(8, 6), random(8, 6, 3)
     assert stacked([grey, grey], GREY).shape == (2, 1, 8, 6)
     batch = stacked([colour], COLOUR)
-    assert (batch.shape, batch.dtype) == ((1, 8, 6, 3), np.float32)
+    assert batch.shape == (1, 8, 6, 3)
+    assert batch.dtype == np.float32
     first = stacked([colour], ImageInput("image", "NCHW", "uint8", 3, 8, 6))
     assert np.array_equal(first[0, 2], colour[:, :, 2])
 

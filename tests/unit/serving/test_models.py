@@ -79,7 +79,7 @@ async def test_no_call_fails_while_versions_are_swapped_under_load(tmp_path: Pat
             for number, one in enumerate(packages[1:], start=2):
                 seen = len(answers)
                 await publish(house, number, champion=(str(number), one))
-                await until(lambda seen=seen: len(answers) >= seen + 20)  # type: ignore[misc]  # bound now
+                await until(lambda seen=seen: len(answers) >= seen + 20)
             done.set()
         assert sorted(set(answers)) == list(range(1, 9))
         assert {engine.name for engine in house.application_models().table.routes["clothes"].versions.values()} == {"8"}

@@ -97,6 +97,7 @@ async def test_a_camera_is_bound_by_its_tags(tmp_path: Path) -> None:
         await publish_versions(house, champion=("1", 0))
         digest = await house.objects.put(picture(1))
         await house.publish(camera("gate-1", line="a"), camera("door-1", line="b"))
+        await until(lambda: house.bound("gate-1"))
         await house.publish(asset(1, digest, "gate-1"), asset(2, digest, "door-1"))
         assert [one.camera_id for one in await predicted(house, 1)] == ["gate-1"]
 

@@ -90,10 +90,9 @@ async def store(objects: ObjectStore, home: Path, files: dict[str, bytes]) -> tr
     )
 
 
-def aliases(
-    revision: int, model: str = "clothes", **versions: tuple[str, trainer_pb2.ModelPackage]
-) -> Event[registry_pb2.AliasesPublished]:
-    """`aliases published`: alias = (version, package)."""
+def aliases(revision: int, **versions: tuple[str, trainer_pb2.ModelPackage]) -> Event[registry_pb2.AliasesPublished]:
+    """`aliases published` of the model `clothes`: alias = (version, package)."""
+    model = "clothes"
     published = [
         registry_pb2.PublishedAlias(
             name=name,
