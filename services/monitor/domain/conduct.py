@@ -146,7 +146,8 @@ def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy)
     )
     prior = Count(_PRIOR * watch.labels.baseline().error, _PRIOR)
     before = prior.plus(Count.of(e.wrong for e in earlier if e.origin == UNIFORM))
-    return risk.crossed(before, Count.of(e.wrong for e in since if e.predicted in names), policy.harm)
+    after = Count.of(e.wrong for e in since if e.predicted in names)
+    return risk.crossed(before, after, policy.harm, policy.harm.focus_min)
 
 
 def _name_classes(watch: ModelWatch, case: Case, swapped: list[Pair]) -> None:

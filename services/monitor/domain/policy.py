@@ -58,7 +58,9 @@ class HarmPolicy:
     crossed_above: float
     none_below: float
     deviations: float
+    none_deviations: float
     labels_min: int
+    focus_min: int
     clear_frames: int
 
 

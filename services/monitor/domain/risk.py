@@ -57,18 +57,18 @@ def excess(before: Count, after: Count, deviations: float) -> tuple[float, float
     return change - down, change + up
 
 
-def crossed(before: Count, after: Count, policy: HarmPolicy) -> bool:
-    """Whether the error is surely higher by more than the policy lets pass."""
-    if after.labels < policy.labels_min or before.labels < policy.labels_min:
+def crossed(before: Count, after: Count, policy: HarmPolicy, least: int) -> bool:
+    """Whether the error is surely higher by more than the policy lets pass, judged from at least so many labels."""
+    if min(after.labels, before.labels) < least:
         return False
     return excess(before, after, policy.deviations)[0] > policy.crossed_above
 
 
 def harmless(before: Count, after: Count, policy: HarmPolicy) -> bool:
     """Whether the error is surely higher by less than what would matter."""
-    if after.labels < policy.labels_min or before.labels < policy.labels_min:
+    if min(after.labels, before.labels) < policy.labels_min:
         return False
-    return excess(before, after, policy.deviations)[1] < policy.none_below
+    return excess(before, after, policy.none_deviations)[1] < policy.none_below
 
 
 def evidence(before: Count, after: Count) -> Risk:
@@ -79,6 +79,6 @@ def evidence(before: Count, after: Count) -> Risk:
 
 def verdict(before: Count, now: Count, settled: Count, policy: HarmPolicy) -> Harm:
     """Harm from the labels since the drift began (`now`), its absence only from those since it is level (`settled`)."""
-    if crossed(before, now, policy) or crossed(before, settled, policy):
+    if any(crossed(before, labels, policy, policy.labels_min) for labels in (now, settled)):
         return Harm.CROSSED
     return Harm.NONE if harmless(before, settled, policy) else Harm.UNKNOWN
