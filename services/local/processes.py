@@ -86,7 +86,7 @@ class Child:
             self._note(state="restarting", pid=0, restarts=self.state.restarts + 1, waiting_for=self._why(code, delay))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay)
-        self._note(state="stopped", pid=0, waiting_for="")
+        self._note(state="stopped", pid=0, waiting_for=self._failure)
 
     def stop(self) -> None:
         """Let it end by itself within the drain time, then kill it."""
@@ -165,6 +165,8 @@ class Child:
             process.terminate()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._kill_now.wait(), self._drain_s)
+                self._failure = "killed at once, as asked"
+            self._failure = self._failure or f"killed, since it did not end within {self._drain_s:.1f} s"
         _kill_group(process.pid)
 
     def _why(self, code: int, delay: float) -> str:

@@ -342,7 +342,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         """Say what changed since `before`; returns what to compare with next time. Waiting is shown, not told."""
         words = {
             "ready": f"is ready (process {state.pid})",
-            "stopped": "is stopped",
+            "stopped": f"is stopped{f', {state.waiting_for}' * bool(state.waiting_for)}",
             "restarting": state.waiting_for,
         }.get(state.state, "")
         if words and words != before:

@@ -36,7 +36,7 @@ def make_child(tmp_path: Path, code: str = SLEEP, *, drain_s: float = 5.0, backo
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -51,7 +51,7 @@ async def test_a_killed_process_is_back_in_less_than_half_a_second(tmp_path: Pat
         assert time.monotonic() - began < 0.5
         assert child.state.restarts == 1
         child.stop()
-    assert child.state.state == "stopped"
+    assert (child.state.state, child.state.waiting_for) == ("stopped", "")
 
 
 def test_the_delay_doubles_up_to_a_bound_and_starts_anew_after_a_healthy_while() -> None:
@@ -101,6 +101,7 @@ async def test_a_process_that_ignores_the_stop_is_killed_after_the_drain(tmp_pat
         pid, began = child.state.pid, time.monotonic()
         child.stop()
     assert 0.3 <= time.monotonic() - began < 3.0
+    assert child.state.waiting_for == "killed, since it did not end within 0.3 s"
     assert not psutil.pid_exists(pid)
 
 
