@@ -20,7 +20,7 @@ from irisloop.trainer.v1 import trainer_pb2, trainer_pb2_grpc
 
 from services.common.errors import InvalidMessage, NotFound
 from services.common.settings import CommonSettings
-from services.local.predictions import newest_predictions, prediction_by_id, predictions_of_asset
+from services.local.predictions import PredictionTopic
 
 FEW: Final = 5
 
@@ -55,9 +55,19 @@ class Owners(Protocol):
     async def call(self, service: str, method: Any, request: Any, *, timeout_s: float = 30.0) -> Any: ...
 
 
-async def trace(owners: Owners, subject: str) -> Node:
+class Predictions(Protocol):
+    """Where predictions are looked for."""
+
+    async def of_asset(self, asset: ingest_pb2.Asset) -> list[serving_pb2.Prediction]: ...
+
+    async def by_id(self, prediction_id: str) -> serving_pb2.Prediction | None: ...
+
+    async def newest(self, model: str, version: str) -> list[serving_pb2.Prediction]: ...
+
+
+async def trace(owners: Owners, subject: str, predictions: Predictions | None = None) -> Node:
     """The thing of that name with both directions below it. Raises `NotFound` when no owner knows it."""
-    walk = _Walk(owners)
+    walk = _Walk(owners, predictions or PredictionTopic(owners.common()))
     name, slash, number = subject.rpartition("/")
     if slash:
         numbered = [partial(walk.version, name, number), partial(walk.dataset, name, number)]
@@ -79,8 +89,9 @@ async def trace(owners: Owners, subject: str) -> Node:
 class _Walk:
     """The questions; each thing is shown whole once, so that the tree ends."""
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self, owners: Owners, predictions: Predictions) -> None:
         self._owners = owners
+        self._predictions = predictions
 
     async def attempt(self, question: Callable[[], Awaitable[Node]]) -> Node | None:
         """The answer, or None for a name that its owner does not know or finds odd."""
@@ -98,12 +109,12 @@ class _Walk:
         node.children += await self._labels(asset_id)
         for version in await self._versions_with(asset_id):
             node.children.append((await self._dataset_down(version)).with_relation("in"))
-        for prediction in await self._predictions_of(asset):
+        for prediction in await self._predictions.of_asset(asset):
             node.children.append((await self._prediction_up(prediction)).with_relation("gave"))
         return node
 
     async def prediction(self, prediction_id: str) -> Node:
-        found = await prediction_by_id(self._owners.common(), prediction_id)
+        found = await self._predictions.by_id(prediction_id)
         if found is None:
             raise NotFound(f"no prediction {prediction_id}")
         node = await self._prediction_up(found)
@@ -123,7 +134,7 @@ class _Walk:
     async def version(self, model: str, version: str) -> Node:
         found = await self._version(model, version)
         node = await self._version_up(found)
-        made = await newest_predictions(self._owners.common(), found.model, found.version)
+        made = await self._predictions.newest(found.model, found.version)
         node.children += [_prediction_node(one).with_relation("made") for one in made[-FEW:]]
         return node
 
@@ -244,9 +255,6 @@ class _Walk:
             )
             for one in annotations
         ]
-
-    async def _predictions_of(self, asset: ingest_pb2.Asset) -> list[serving_pb2.Prediction]:
-        return await predictions_of_asset(self._owners.common(), asset)
 
     # ---- single questions ----
 

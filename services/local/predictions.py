@@ -27,31 +27,36 @@ NEWEST: Final = 2_000
 Prediction = serving_pb2.Prediction
 
 
-async def predictions_of_asset(settings: CommonSettings, asset: ingest_pb2.Asset) -> list[Prediction]:
-    """All predictions on an asset, from its own partition and from its storing on, oldest first."""
-    from services.common.bus import partition_of
+class PredictionTopic:
+    """The topic on the broker that the settings name."""
 
-    async with _reading(settings) as (consumer, places):
-        place = places[partition_of(asset.camera_id, len(places))]
-        found = await consumer.offsets_for_times({place: max(0, asset.stored_at.ToMilliseconds() - SLACK_MS)})
-        begins = {place: found[place].offset} if found[place] is not None else {}
-        return await _scan(consumer, begins, asset.id, lambda one: one.asset_id == asset.id)
+    def __init__(self, settings: CommonSettings) -> None:
+        """Connects at each question."""
+        self._settings = settings
 
+    async def of_asset(self, asset: ingest_pb2.Asset) -> list[Prediction]:
+        """All predictions on an asset, from its own partition and from its storing on, oldest first."""
+        from services.common.bus import partition_of
 
-async def prediction_by_id(settings: CommonSettings, prediction_id: str) -> Prediction | None:
-    """The prediction of that id, if its topic still holds it."""
-    async with _reading(settings) as (consumer, places):
-        begins = await consumer.beginning_offsets(places)
-        found = await _scan(consumer, begins, prediction_id, lambda one: one.id == prediction_id)
-        return found[0] if found else None
+        async with _reading(self._settings) as (consumer, places):
+            place = places[partition_of(asset.camera_id, len(places))]
+            found = await consumer.offsets_for_times({place: max(0, asset.stored_at.ToMilliseconds() - SLACK_MS)})
+            begins = {place: found[place].offset} if found[place] is not None else {}
+            return await _scan(consumer, begins, asset.id, lambda one: one.asset_id == asset.id)
 
+    async def by_id(self, prediction_id: str) -> Prediction | None:
+        """The prediction of that id, if its topic still holds it."""
+        async with _reading(self._settings) as (consumer, places):
+            begins = await consumer.beginning_offsets(places)
+            found = await _scan(consumer, begins, prediction_id, lambda one: one.id == prediction_id)
+            return found[0] if found else None
 
-async def newest_predictions(settings: CommonSettings, model: str, version: str) -> list[Prediction]:
-    """What a version predicted lately, oldest first."""
-    async with _reading(settings) as (consumer, places):
-        begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
-        recent = {place: max(begins[place], ends[place] - NEWEST) for place in places}
-        return await _scan(consumer, recent, model, lambda one: one.model == model and one.version == version)
+    async def newest(self, model: str, version: str) -> list[Prediction]:
+        """What a version predicted lately, oldest first."""
+        async with _reading(self._settings) as (consumer, places):
+            begins, ends = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
+            recent = {place: max(begins[place], ends[place] - NEWEST) for place in places}
+            return await _scan(consumer, recent, model, lambda one: one.model == model and one.version == version)
 
 
 @asynccontextmanager
