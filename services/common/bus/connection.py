@@ -128,7 +128,8 @@ async def _cut_off(client: Any) -> None:
     """Close sockets and end tasks, so that nothing of the client works on, and nobody waits for it."""
     connections: Any = getattr(client, "client", None) or client._client
     with suppress(*BROKER_ERRORS, RuntimeError):
-        await asyncio.wait_for(connections.close(), CLOSE_S)
+        async with asyncio.timeout(CLOSE_S):
+            await connections.close()
     accumulator, sender = getattr(client, "_message_accumulator", None), getattr(client, "_sender", None)
     if accumulator is not None:
         accumulator.fail_all(KafkaError("the producer was closed"))

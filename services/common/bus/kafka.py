@@ -17,12 +17,12 @@ from services.common.bus.producing import Publisher, one_writer
 from services.common.bus.reading import read_topic
 from services.common.bus.shared import SharedConsumer
 from services.common.bus.streamed import StreamRunner
-from services.common.bus.work import backoff
 from services.common.errors import Unavailable
 from services.common.settings import CommonSettings
 from services.common.telemetry import log
 
 DRAIN_S: Final = 9.5
+PROBE_S: Final = 2.0
 
 
 class KafkaBus:
@@ -94,11 +94,6 @@ class KafkaBus:
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
     async def _keep_connected(self) -> None:
-        tries = 0
         while True:
-            try:
-                await self._publisher.start()
-                tries = 0
-            except Unavailable:
-                tries += 1
-            await asyncio.sleep(1.0 if tries == 0 else backoff(tries))
+            await self._publisher.probe()
+            await asyncio.sleep(PROBE_S)

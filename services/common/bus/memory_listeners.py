@@ -13,7 +13,7 @@ from services.common.bus.cloudevents import Raw, decode
 from services.common.bus.deadletter import letter_of
 from services.common.bus.producing import raw_of
 from services.common.bus.suspects import Progress, Suspects
-from services.common.bus.work import Stopped, Worker, note_refusal, rest
+from services.common.bus.work import Stopped, Worker, happens, note_refusal, rest
 from services.common.errors import IrisloopError
 from services.common.telemetry import bind_trace, log
 
@@ -57,9 +57,7 @@ class Listener(ABC):
                 woken.clear()
                 if await self._finish(self.step()):
                     continue
-                try:
-                    await asyncio.wait_for(woken.wait(), idle_s)
-                except TimeoutError:
+                if not await happens(woken, idle_s):
                     await self._finish(self.idle())
         except Stopped:
             return

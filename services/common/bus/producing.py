@@ -77,10 +77,11 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
         self._pending: dict[object, float] = {}
+        self._away = False
 
     def waiting_for(self) -> str:
-        """Empty while the broker takes messages."""
-        if self._producer is None:
+        """Empty while the broker answers and takes messages."""
+        if self._producer is None or self._away:
             return f"Kafka at {self._settings.bootstrap_servers}"
         slow = any(time.monotonic() - since > SLOW_S for since in self._pending.values())
         return f"Kafka at {self._settings.bootstrap_servers} to take messages" if slow else ""
@@ -88,6 +89,15 @@ class Publisher:
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
         await self._started()
+
+    async def probe(self) -> None:
+        """See whether the broker answers; consumers alone would wait for it without a word."""
+        try:
+            producer = await self._started()
+            async with asyncio.timeout(SLOW_S):
+                self._away = not await producer.client.force_metadata_update()
+        except (Unavailable, *BROKER_ERRORS):
+            self._away = True
 
     async def stop(self) -> None:
         """Send what is under way and disconnect."""

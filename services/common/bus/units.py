@@ -22,7 +22,7 @@ from services.common.bus.deadletter import letter_of
 from services.common.bus.lanes import Queue
 from services.common.bus.producing import raw_of, send_all
 from services.common.bus.suspects import Progress, Suspects
-from services.common.bus.work import Stopped, backoff, note_refusal, rest
+from services.common.bus.work import Stopped, backoff, happens, note_refusal, rest
 from services.common.errors import IrisloopError
 from services.common.metrics import BUS_BATCH_SECONDS, BUS_RECORDS, BUS_RETRIES, BUS_TRANSACTIONS
 from services.common.settings import KafkaSettings
@@ -220,8 +220,7 @@ class StreamUnit:
     async def _next(self) -> list[Record]:
         if not len(self._queue) and not self._stopping.is_set():
             self._filled.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), IDLE_S)
+            await happens(self._filled, IDLE_S)
         if self._stopping.is_set():
             return []
         records = self._queue.take(self._suspects.limit(self._stream.max_batch))

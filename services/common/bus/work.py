@@ -55,11 +55,18 @@ def decode_all(
 
 async def rest(seconds: float, stopping: asyncio.Event) -> None:
     """Sleep. Raises `Stopped` as soon as the event is set."""
+    if await happens(stopping, seconds):
+        raise Stopped
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set in time; `wait_for` of Python 3.11 would forget a cancellation that comes with it."""
     try:
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
-        return
-    raise Stopped
+        return False
+    return True
 
 
 @dataclass(slots=True)
