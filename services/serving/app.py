@@ -26,8 +26,8 @@ from services.serving.inbound.http import routes
 from services.serving.inbound.kafka import Listener
 from services.serving.inbound.oip import InferenceServicer
 from services.serving.outbound.bindings import SqlBindings
+from services.serving.outbound.deployments import DeploymentEvents
 from services.serving.outbound.direct import DirectEvents, NoEvents
-from services.serving.outbound.events import DeploymentEvents
 from services.serving.outbound.images import ImageThreads
 from services.serving.outbound.models import Packages
 from services.serving.outbound.tables import metadata

@@ -8,10 +8,10 @@ import grpc
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.serving.v1 import serving_pb2_grpc
 
+from services.serving.codec import deployment_message
 from services.serving.domain.bindings import Binding
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
-from services.serving.outbound.events import deployment_message
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

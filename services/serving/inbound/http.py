@@ -9,12 +9,12 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
+from services.serving.codec import deployment_message
 from services.serving.domain.bindings import Binding
 from services.serving.domain.routes import Route
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.inbound.grpc import binding_message
-from services.serving.outbound.events import deployment_message
 
 
 class BindingBody(BaseModel):

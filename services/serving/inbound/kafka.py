@@ -15,12 +15,12 @@ from irisloop.topics import ALIASES_PUBLISHED, ASSET_STORED, CAMERA_CHANGED, PRE
 from services.common.bus import Bus, Delivery, Event, Follow, Outcome, Record, Stream, decode
 from services.common.errors import IrisloopError, PoisonedDelivery
 from services.common.metrics import SERVING_ERRORS, SERVING_PREDICTIONS
+from services.serving.codec import asset_prediction
 from services.serving.domain.predictions import Frame, Made, Seen
 from services.serving.domain.routes import Publication, Target
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
-from services.serving.outbound.events import asset_prediction
 
 ROLES: Final = frozenset({"champion", "challenger", "shadow", "previous"})
 """Roles that have a metric of their own; all others share one."""

@@ -17,11 +17,11 @@ from services.common.bus import Bus, Event
 from services.common.errors import Transient
 from services.common.metrics import SERVING_DIRECT_DROPPED, SERVING_PREDICTIONS
 from services.common.telemetry import current_traceparent, log
+from services.serving.codec import message, timestamp
 from services.serving.domain.bindings import DIRECT
 from services.serving.domain.features import answers
 from services.serving.domain.ports import Arrays
 from services.serving.domain.routes import Version
-from services.serving.outbound.events import message, timestamp
 
 AT_ONCE: Final = 64
 """Calls made into events between two looks at the event loop."""

@@ -108,7 +108,7 @@ async def test_a_caller_that_went_away_is_not_run(session: Doubler) -> None:
     gone.cancel()
     await asyncio.sleep(0)
     session.gate.set()
-    assert await asyncio.gather(first, last) == [[2], [6]]
+    assert [await first, await last] == [[2], [6]]
     assert session.batches == [[1], [3]]
     await one.close()
 

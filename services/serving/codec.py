@@ -1,8 +1,7 @@
-"""Predictions and deployments as the contract's messages, and deployments on their way out."""
+"""Predictions and deployments as the contract's messages and events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -11,7 +10,7 @@ from irisloop.ingest.v1 import ingest_pb2
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import DEPLOYMENT_CHANGED, PREDICTION_MADE
 
-from services.common.bus import Bus, Event, derive_id
+from services.common.bus import Event, derive_id
 from services.common.telemetry import new_traceparent
 from services.serving.domain.features import Answer
 from services.serving.domain.ports import Deployment
@@ -22,18 +21,6 @@ STATES: Final = {
     "failed": pb.DEPLOYMENT_STATE_FAILED,
     "unloaded": pb.DEPLOYMENT_STATE_UNLOADED,
 }
-
-
-class DeploymentEvents:
-    """Implements `Announcer` on the bus."""
-
-    def __init__(self, bus: Bus, replica: str) -> None:
-        self._bus = bus
-        self._replica = replica
-
-    async def announce(self, changes: Sequence[Deployment]) -> None:
-        """Publish; the same change said again, after a restart, bears the same id."""
-        await self._bus.publish([deployment_event(change, self._replica) for change in changes])
 
 
 def deployment_event(change: Deployment, replica: str) -> Event[pb.DeploymentChanged]:
