@@ -44,6 +44,7 @@ class Case:
     alerts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     requested: int = 0
+    suspected: float = 0.0
 
     def incident(self) -> Incident:
         """As it stands, for others."""

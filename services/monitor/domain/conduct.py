@@ -14,6 +14,7 @@ from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse
 from services.monitor.domain.risk import Count
 
+_MORE = 1.25
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
 
 
@@ -121,9 +122,9 @@ def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
     now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     if case.harm is not Harm.CROSSED:
-        case.harm = (
-            Harm.CROSSED if _focused(watch, case, since, policy) else risk.verdict(before, now, level, policy.harm)
-        )
+        focused = _focused(watch, case, since, policy)
+        found = Harm.CROSSED if focused else risk.verdict(before, now, level, policy.harm)
+        case.harm = _insist(case, found, now.labels)
     if case.harm is not Harm.CROSSED:
         return
     if case.state is not State.CONFIRMED:
@@ -134,6 +135,15 @@ def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
         if case.cause is Cause.LABELS:
             _name_classes(watch, case, swapped)
     case.state = State.CONFIRMED
+
+
+def _insist(case: Case, found: Harm, labels: float) -> Harm:
+    """Harm counts when it is still seen with a quarter more labels: looking every second finds bad luck, too."""
+    if found is not Harm.CROSSED:
+        case.suspected = 0.0
+        return found
+    case.suspected = case.suspected or labels
+    return Harm.CROSSED if labels >= _MORE * case.suspected else Harm.UNKNOWN
 
 
 def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
