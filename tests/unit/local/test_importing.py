@@ -68,7 +68,7 @@ class Labeling(labeling_pb2_grpc.LabelingServiceServicer):
         self.annotations: dict[str, labeling_pb2.ImportedLabel] = {}
         self.requests: list[labeling_pb2.ImportAnnotationsRequest] = []
 
-    async def ImportAnnotations(  # type: ignore[override]
+    async def ImportAnnotations(
         self, request: labeling_pb2.ImportAnnotationsRequest, context: Any
     ) -> labeling_pb2.ImportAnnotationsResponse:
         self.requests.append(request)
@@ -81,15 +81,15 @@ class Labeling(labeling_pb2_grpc.LabelingServiceServicer):
 class World:
     ingest: Ingest
     labeling: Labeling
-    addresses: dict[str, str]
+    addresses: dict[str, Any]
 
 
 @asynccontextmanager
 async def world(**ingest_as: Any) -> AsyncIterator[World]:
-    ingest, labeling = Ingest(**ingest_as), Labeling()
+    ingest, labeling = Ingest(**ingest_as), Labeling()  # type: ignore[abstract] # the other calls are not made
     http = uvicorn.Server(uvicorn.Config(ingest.app(), port=0, log_level="error", lifespan="off"))
     rpc = grpc.aio.server()
-    labeling_pb2_grpc.add_LabelingServiceServicer_to_server(labeling, rpc)  # type: ignore[no-untyped-call]
+    labeling_pb2_grpc.add_LabelingServiceServicer_to_server(labeling, rpc)
     port = rpc.add_insecure_port("127.0.0.1:0")
     await rpc.start()
     async with asyncio.TaskGroup() as group:

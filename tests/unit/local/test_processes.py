@@ -122,9 +122,8 @@ async def test_what_a_dead_process_left_behind_is_ended_before_it_starts_again(t
     child = make_child(tmp_path, code)
     async with asyncio.TaskGroup() as group:
         group.create_task(child.run())
-        lines: list[str] = []
-        await until(lambda: bool(lines.extend(child.log.new_lines()) or lines))
-        grandchild = psutil.Process(int(lines[0]))
+        await until(lambda: child.log.last_line().isdigit())
+        grandchild = psutil.Process(int(child.log.last_line()))
         child.send(signal.SIGKILL)
         await until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
         child.stop()
