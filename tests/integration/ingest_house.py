@@ -23,7 +23,7 @@ from services.local.jars import class_path
 from services.local.kafka import EmbeddedKafka
 from services.local.settings import LocalSettings
 
-START_S = 30.0
+START_S = 90.0
 REPOSITORY = Path(__file__).parents[2]
 
 

@@ -51,7 +51,7 @@ class OnnxEngine:
         most_queued: int,
         thread: ThreadPoolExecutor,
     ) -> None:
-        """`max_batch` 0: the first dimension is no batch, calls run one by one. `thread` has one worker; closed here."""
+        """With `max_batch` 0 the first dimension is no batch, and calls run one by one. `thread` has one worker."""
         self.inputs: Final = inputs
         self.outputs: Final = outputs
         self.max_batch: Final = max_batch
