@@ -12,13 +12,12 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import asdict, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from services.common.errors import IrisloopError
 from services.local.errors import LocalError
 from services.local.jars import KAFKA_VERSION, class_path
 from services.local.kafka import EmbeddedKafka
@@ -312,7 +311,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
                     await self._apply_topics(self.bootstrap_servers, self.settings)
                     self._topics = ""
                     return
-                except (IrisloopError, OSError) as error:
+                except Exception as error:  # whatever a dying broker does to a client must not end the supervisor
                     self._topics = f"topics to be created on {self.bootstrap_servers} ({error})"
             await asyncio.sleep(LOOK_S)
 
@@ -359,7 +358,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         async with LagReader(self.bootstrap_servers, self.settings.common) as reader:
             while True:
                 await asyncio.sleep(MEASURE_S)
-                lags = {} if self._topics else await reader.by_service()
+                lags = {} if self._topics else await _quietly(reader.by_service())
                 for name, child in self._children.items():
                     pss = await asyncio.to_thread(pss_mb, child.state.pid) if child.state.pid else 0.0
                     child.note(pss_mb=pss, lag=lags.get(name))
@@ -381,6 +380,14 @@ def _check_disk(settings: LocalSettings) -> None:
             f"The disk of {settings.home} has {free_mb:,} MiB left, less than {settings.min_free_mb:,} MiB: "
             "free some, set IRISLOOP_HOME to another disk, or lower IRISLOOP_LOCAL__MIN_FREE_MB."
         )
+
+
+async def _quietly(lags: Coroutine[Any, Any, dict[str, int]]) -> dict[str, int]:
+    """The lags, or none: a figure in a table is no reason to end what runs."""
+    try:
+        return await lags
+    except Exception:
+        return {}
 
 
 def _client() -> httpx.AsyncClient:
