@@ -10,6 +10,12 @@ UV_VERSION := 0.13.9
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) UV_HTTP_TIMEOUT=300 $(BIN)/uv
 # Progress for a person, silence for a log.
 UV_INSTALL := $(UV) pip install $(if $(MAKE_TERMOUT),,--quiet)
+# UV_TORCH_BACKEND=cpu (or cu126, rocm6.3, ...) takes torch from PyTorch's own index: the locked version, but another file
+# than the locked one, so without its hash. Everything else comes from the lock; the CUDA libraries stay out.
+TORCH_LINES := /^(torch|triton|nvidia-.*|cuda-.*)==/
+OWN_TORCH = $(UV_INSTALL) --require-hashes --no-deps -r \
+		<(awk '/^[a-z0-9]/ {skip = $$0 ~ $(TORCH_LINES)} !skip' requirements.lock) && \
+	$(UV_INSTALL) "$$(awk '/^torch==/ {print $$1}' requirements.lock)"
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 # Named tests only: make test TESTS=tests/unit/kit
@@ -45,7 +51,7 @@ $(BASE_READY):
 
 $(RUN_READY): requirements.lock pyproject.toml $(wildcard proto/gen/*/__init__.py) | $(BASE_READY)
 	@echo "Installing what the loop needs (requirements.lock; the first time it fetches 3 GB, torch most of it)."
-	@$(UV_INSTALL) --require-hashes -r requirements.lock
+	@if [ -z "$${UV_TORCH_BACKEND:-}" ]; then $(UV_INSTALL) --require-hashes -r requirements.lock; else $(OWN_TORCH); fi
 	@$(UV_INSTALL) --no-deps -e .
 	@touch $@
 
@@ -115,9 +121,10 @@ contracts: $(DEV_READY) ## buf lint, and buf breaking against the last release
 		$(BIN)/buf breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#tag=$$release"; \
 	fi
 
-proto: $(DEV_READY) ## generate Python, typed topics and the AsyncAPI document from proto/
+proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, and the reference pages from the code
 	$(BIN)/python -m tools.generate_proto
 	$(BIN)/python -m tools.asyncapi
+	$(BIN)/python -m tools.reference
 
 test: $(DEV_READY) ## unit, contract and integration tests (TESTS=tests/unit/ingest for some)
 	$(BIN)/python -m pytest $(TESTS)
