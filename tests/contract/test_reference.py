@@ -21,7 +21,12 @@ from tools.generate_proto import ROOT
 from tools.reference import FOLDER, commands, pages
 
 GENERATED = ("settings.md", "metrics.md", "topics.md", "cli.md")
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|(?:src|srcset)=\"([^\"]+)\"")
 ROUTE = re.compile(r"`(GET|POST|PUT|DELETE) (/api/v1/[^`\s]*)`")
@@ -70,7 +75,7 @@ def test_the_documents_show_commands() -> None:
 
 @pytest.mark.parametrize("service", BUILD)
 async def test_every_route_is_in_the_reference_and_no_other(service: str) -> None:
-    application = BUILD[service](bus=MemoryBus(MemoryBroker(), service))
+    application = BUILD[service](bus=MemoryBus(MemoryBroker(), service=service))
     paths: dict[str, dict[str, Any]] = application.http.openapi()["paths"]
     served = {f"{method.upper()} {path}" for path, several in paths.items() for method in several}
     text = (FOLDER / "http-api.md").read_text(encoding="utf-8")
