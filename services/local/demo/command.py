@@ -17,7 +17,7 @@ from rich.console import Console
 
 from services.common.settings import CommonSettings
 from services.local.data import Dataset, DataSettings, fetch, load
-from services.local.demo.director import Director
+from services.local.demo.director import Director, running
 from services.local.demo.narrator import Narrator, table
 from services.local.demo.plot import draw as draw_plot
 from services.local.demo.report import Facts, broken_promises, document
@@ -132,15 +132,11 @@ async def _play(
         rate=options.rate,
         narrator=narrator,
     )
-    following = asyncio.create_task(narrator.follow(director))
     try:
-        facts = await director.run()
+        async with running(narrator.follow(director)):
+            facts = await director.run()
     except TimeoutError as error:
         raise LocalError(f"The demo stopped: {error}. Logs: {supervisor.settings.log_folder}.") from error
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
     facts.kafka = {"version": KAFKA_VERSION, "embedded": not supervisor.settings.own_kafka}
     facts.seconds = {"ready": ready, **facts.seconds, "total": time.monotonic() - began}
     return facts

@@ -78,6 +78,8 @@ class Director:
     cameras: Cameras = field(init=False)
     client: InferenceClient = field(init=False)
     annotators: Annotators = field(init=False)
+    is_live: bool = False
+    """Everything that a status line tells of is there."""
 
     async def run(self) -> Facts:
         """Play all acts; raises `TimeoutError` naming what did not come."""
@@ -113,6 +115,7 @@ class Director:
             self.client.calls,
         )  # fmt: skip
         await stack.enter_async_context(running(self.observer.run()))
+        self.is_live = True
 
     async def _bootstrap(self) -> None:
         began = time.monotonic()

@@ -46,6 +46,9 @@ class Narrator:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             printed = time.monotonic()
             while True:
+                if not director.is_live:
+                    await asyncio.sleep(REFRESH_S)
+                    continue
                 self._tell_news(director, told)
                 line = status_line(director)
                 live.update(line, refresh=True)
