@@ -45,6 +45,7 @@ class Case:
     refused: list[str] = field(default_factory=list)
     requested: int = 0
     suspected: float = 0.0
+    turned: bool = False
 
     def incident(self) -> Incident:
         """As it stands, for others."""

@@ -26,7 +26,7 @@ def tick(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
     case = watch.case
     if case is None:
         return
-    _understand(watch, case, policy)
+    _understand(watch, case, now, policy)
     yield from _say(watch, case, now)
     if case.harm is Harm.CROSSED:
         yield from _decide(watch, case, now, policy)
@@ -76,9 +76,18 @@ def _date_labels(watch: ModelWatch, case: Case, pairs: set[Pair]) -> None:
     case.shape = Shape.SUDDEN
 
 
-def _understand(watch: ModelWatch, case: Case, policy: Policy) -> None:
+def _turn_to_labels(watch: ModelWatch, case: Case, now: float) -> None:
+    """Labels of cameras that stand still contradict the model: that is what matters, whatever else moved a little."""
+    case.cause, case.cameras, case.turned = Cause.LABELS, sorted(watch.cameras), True
+    case.detected_at, case.level_since, case.suspected = now, 0.0, 0.0
+    _date_labels(watch, case, watch.labels.suspects())
+
+
+def _understand(watch: ModelWatch, case: Case, now: float, policy: Policy) -> None:
     cameras = _alarmed(watch)
-    if case.cause is Cause.LABELS and cameras and case.state is not State.CONFIRMED:
+    if case.state is not State.CONFIRMED and case.cause is not Cause.LABELS and watch.labels.alarmed_pairs():
+        _turn_to_labels(watch, case, now)
+    if case.cause is Cause.LABELS and cameras and case.state is not State.CONFIRMED and not case.turned:
         case.cause, case.cameras = Cause.SCENE, []  # The inputs explain it after all.
     if case.cause is not Cause.LABELS:
         _read_inputs(watch, case, cameras, policy)

@@ -12,6 +12,7 @@ from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     CHAMPION,
     UNIFORM,
+    Cause,
     Deployed,
     Incident,
     Labelled,
@@ -115,12 +116,15 @@ class ModelWatch:
         joined = self.book.join(item, self.model)
         if joined is None or joined.version != self.version:
             return None
-        watched = first and joined.origin == UNIFORM and self.case is None
-        if watched:
+        if first and joined.origin == UNIFORM and self._untouched(joined.camera_id):
             self.labels.update(joined, policy.labels)
             if self.labels.alarmed() and not self.labels.trigger[0]:
                 self.labels.trigger = (item.asset_id, item.traceparent)
         return joined
+
+    def _untouched(self, camera_id: str) -> bool:
+        """Whether a camera's labels are still watched: not while an incident, of labels or of it, explains them."""
+        return self.case is None or (self.case.cause is not Cause.LABELS and camera_id not in self.case.cameras)
 
     def know(self, item: VersionKnown, policy: Policy) -> None:
         """Registry judged a version: remember its error on held-out assets, and close the request it answers."""
