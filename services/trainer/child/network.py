@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
 EMBEDDING = 128
+CELLS = 3
+"""Rows and columns of the grid that the last stage is averaged to, whatever the size of the images."""
 
 
 class SmallNetwork(nn.Module):
@@ -25,8 +29,8 @@ class SmallNetwork(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("deviation", torch.tensor(deviation))
-        self.stages = nn.Sequential(_stage(channels, 24), _stage(24, 48), _stage(48, 96), nn.AdaptiveAvgPool2d(3))
-        self.embed = nn.Sequential(nn.Flatten(), nn.Linear(96 * 9, EMBEDDING), nn.ReLU())
+        self.stages = nn.Sequential(_stage(channels, 24), _stage(24, 48), _stage(48, 96), Grid())
+        self.embed = nn.Sequential(nn.Flatten(), nn.Linear(96 * CELLS * CELLS, EMBEDDING), nn.ReLU())
         self.drop = nn.Dropout(0.25)
         self.head = nn.Linear(EMBEDDING, classes)
 
@@ -42,6 +46,30 @@ class SmallNetwork(nn.Module):
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 to what `classify` takes."""
         return (images.to(torch.float32) / 255.0 - self.mean) / self.deviation
+
+
+class Grid(nn.Module):
+    """What `nn.AdaptiveAvgPool2d(3)` computes, as two products with constant matrices: ONNX has them for every size.
+
+    The exporter knows adaptive pooling for sizes that divide evenly only.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, 3, 3]."""
+        height, width = int(features.shape[2]), int(features.shape[3])
+        if (height, width) == (CELLS, CELLS):
+            return features
+        return _averages(height) @ features @ _averages(width).T
+
+
+@lru_cache(maxsize=16)
+def _averages(length: int) -> Tensor:
+    """[3, length]: row i averages the cells from floor(i * length / 3) to ceil((i + 1) * length / 3)."""
+    matrix = torch.zeros(CELLS, length)
+    for cell in range(CELLS):
+        start, end = cell * length // CELLS, -(-(cell + 1) * length // CELLS)
+        matrix[cell, start:end] = 1.0 / (end - start)
+    return matrix
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,0 +1,33 @@
+"""The network and its ONNX form compute the same for images of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from services.trainer.child.network import Grid, SmallNetwork
+from services.trainer.child.package import export, parity
+
+
+@pytest.mark.parametrize("size", [(2, 2), (3, 3), (4, 6), (7, 8), (8, 3), (32, 5)])
+def test_the_grid_is_adaptive_average_pooling(size: tuple[int, int]) -> None:
+    features = torch.randn(2, 5, *size, generator=torch.Generator().manual_seed(1))
+    expected = torch.nn.functional.adaptive_avg_pool2d(features, 3)
+    assert torch.allclose(Grid()(features), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 28, 28), (3, 16, 16), (3, 48, 64), (1, 20, 33)])
+def test_torch_and_onnx_compute_the_same(channels: int, height: int, width: int) -> None:
+    torch.manual_seed(3)
+    network = SmallNetwork(channels, 4)
+    images = np.random.default_rng(1).integers(0, 256, (5, channels, height, width), np.uint8)
+    assert parity(network, export(network, channels, height, width), images) < 1e-4
+
+
+def test_images_are_normalised_inside() -> None:
+    network = SmallNetwork(1, 2, mean=0.4, deviation=0.2).eval()
+    white = torch.full((1, 1, 16, 16), 255, dtype=torch.uint8)
+    assert network.normalise(white).unique().tolist() == pytest.approx([3.0])
+    with torch.no_grad():
+        assert torch.equal(network(white)[0], network.classify(network.normalise(white))[0])
