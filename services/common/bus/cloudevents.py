@@ -9,12 +9,14 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 from aiokafka.partitioner import murmur2
 from google.protobuf.message import DecodeError, Message
 
 from services.common.bus.api import PROTOBUF, Delivery, Event, Record, Topic
+from services.common.bus.drafts import make_delivery
 from services.common.errors import InvalidMessage
 from services.common.telemetry import current_traceparent
 
@@ -25,6 +27,7 @@ Headers = list[tuple[str, bytes]]
 NAMESPACE: Final = uuid.UUID("6f0cbd4e-6ef5-5a52-9f5c-0c0b3c1d7a10")
 REPLAY_FOR: Final = "irisloop-replay-for"
 CAMERA_PREFIX: Final = "camera/"
+CONTENT_TYPE: Final = PROTOBUF.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,67 +54,77 @@ def derive_id(*parts: str) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=8192)
 def partition_of(key: str, partitions: int) -> int:
     """murmur2 of the key without a leading `camera/`, as Kafka's Java client hashes."""
     return int(murmur2(key.removeprefix(CAMERA_PREFIX).encode()) & 0x7FFFFFFF) % partitions
 
 
+_types: dict[str, bytes] = {}
+
+
+def _type_of(topic: Topic[Any]) -> bytes:
+    found = _types.get(topic.name)
+    if found is None:
+        found = _types[topic.name] = topic.message.DESCRIPTOR.full_name.encode()
+    return found
+
+
 def headers_of(event: Event[Message], source: str) -> Headers:
     """The event's headers; its trace is its own, else that of the work in hand."""
+    at = event.ce_time
     return [
-        ("content-type", PROTOBUF.encode()),
+        ("content-type", CONTENT_TYPE),
         ("ce_specversion", b"1.0"),
         ("ce_id", event.ce_id.encode()),
         ("ce_source", source.encode()),
-        ("ce_type", event.topic.message.DESCRIPTOR.full_name.encode()),
-        ("ce_time", event.ce_time.astimezone(UTC).isoformat().encode()),
+        ("ce_type", _type_of(event.topic)),
+        ("ce_time", (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat().encode()),
         ("traceparent", (event.traceparent or current_traceparent()).encode()),
     ]
 
 
 def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
     """The delivery that a record holds. Raises `InvalidMessage` naming the header or field at fault."""
-    headers = dict(reversed(record.headers))
-    content_type = headers.get("content-type", PROTOBUF.encode())
-    if content_type != PROTOBUF.encode():
+    headers = dict(record.headers)
+    if len(headers) != len(record.headers):
+        headers = dict(reversed(record.headers))  # of two of one name the first counts
+    content_type = headers.get("content-type", CONTENT_TYPE)
+    if content_type != CONTENT_TYPE:
         raise InvalidMessage(f"content-type is {content_type[:80]!r}, expected {PROTOBUF}", field="content-type")
-    expected = topic.message.DESCRIPTOR.full_name
-    kind = headers.get("ce_type", expected.encode())
-    if kind != expected.encode():
-        raise InvalidMessage(f"ce_type is {kind[:80]!r}, expected {expected}", field="ce_type")
-    ce_id = _text(headers.get("ce_id"), "ce_id")
-    return Delivery(
-        record=record,
-        key=_text(record.key or b"", "key"),
-        value=parse(record.value, topic),
-        ce_id=ce_id or derive_id(record.topic, str(record.partition), str(record.offset)),
-        ce_time=_time(headers.get("ce_time"), record.timestamp),
-        ce_source=_text(headers.get("ce_source"), "ce_source"),
-        traceparent=_text(headers.get("traceparent"), "traceparent"),
-    )
-
-
-def parse(value: bytes, topic: Topic[M]) -> M:
-    """The value as the topic's message. Raises `InvalidMessage`."""
+    expected = _type_of(topic)
+    kind = headers.get("ce_type", expected)
+    if kind != expected:
+        raise InvalidMessage(f"ce_type is {kind[:80]!r}, expected {expected.decode()}", field="ce_type")
     try:
-        return topic.message.FromString(value)
+        value = topic.message.FromString(record.value)
     except DecodeError as error:
-        name = topic.message.DESCRIPTOR.full_name
-        raise InvalidMessage(f"the value is no {name}: {error}", field="value", reason="NOT_PROTOBUF") from error
+        reason = f"the value is no {expected.decode()}: {error}"
+        raise InvalidMessage(reason, field="value", reason="NOT_PROTOBUF") from error
+    ce_id = _text(headers.get("ce_id"), "ce_id")
+    return make_delivery(
+        record,
+        _text(record.key, "key"),
+        value,
+        ce_id or derive_id(record.topic, str(record.partition), str(record.offset)),
+        _time(headers.get("ce_time"), record.timestamp),
+        _text(headers.get("ce_source"), "ce_source"),
+        _text(headers.get("traceparent"), "traceparent"),
+    )
 
 
 def _text(value: bytes | None, name: str) -> str:
     try:
         return value.decode() if value else ""
-    except UnicodeDecodeError:
-        raise InvalidMessage(f"{name} is not UTF-8: {value[:80]!r}" if value else name, field=name) from None
+    except UnicodeDecodeError as error:
+        raise InvalidMessage(f"{name} is not UTF-8: {value[:80]!r}" if value else name, field=name) from error
 
 
 def _time(value: bytes | None, otherwise: datetime) -> datetime:
     if not value:
         return otherwise
     try:
-        at = datetime.fromisoformat(_text(value, "ce_time"))
-    except ValueError:
-        raise InvalidMessage(f"ce_time is {value[:80]!r}, expected RFC 3339", field="ce_time") from None
+        at = datetime.fromisoformat(value.decode())
+    except ValueError as error:
+        raise InvalidMessage(f"ce_time is {value[:80]!r}, expected RFC 3339", field="ce_time") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)

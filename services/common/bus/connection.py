@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from services.common.bus.api import Record, Topic
+from services.common.bus.drafts import make_record
 from services.common.errors import Unavailable
 from services.common.metrics import BUS_NOISE
 from services.common.settings import KafkaSettings
@@ -166,7 +167,7 @@ async def wait_for_topics(consumer: AIOKafkaConsumer, names: Sequence[str], say:
 
 def record_of(found: Any) -> Record:
     """aiokafka's record as ours."""
-    return Record(
+    return make_record(
         found.topic,
         found.partition,
         found.offset,

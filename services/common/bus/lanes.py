@@ -41,7 +41,7 @@ class Queue:
         """At the end."""
         for one in found:
             self._waiting.append(one)
-            self._bytes += len(one.value or b"")
+            self._bytes += one.serialized_value_size
 
     def take(self, most: int | None = None) -> list[Record]:
         """The next batch."""
@@ -49,7 +49,7 @@ class Queue:
         batch: list[Record] = []
         size = 0
         while self._waiting and len(batch) < limit:
-            weight = len(self._waiting[0].value or b"")
+            weight = self._waiting[0].serialized_value_size
             if batch and size + weight > BATCH_BYTES:
                 break
             batch.append(record_of(self._waiting.popleft()))

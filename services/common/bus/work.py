@@ -33,8 +33,10 @@ def backoff(attempt: int) -> float:
 
 def is_for(record: Record, service: str, handler: str) -> bool:
     """Whether the handler should see it: a replayed dead letter reaches only the handler that failed."""
-    wanted = record.header(REPLAY_FOR)
-    return wanted is None or wanted == f"{service}.{handler}".encode()
+    for name, wanted in record.headers:
+        if name == REPLAY_FOR:
+            return wanted == f"{service}.{handler}".encode()
+    return True
 
 
 def decode_all(
