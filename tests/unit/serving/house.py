@@ -105,7 +105,7 @@ class House:
         await self.bus.publish(events)
 
 
-async def until(condition: object, seconds: float = 10.0) -> None:
+async def until(condition: object, seconds: float = 60.0) -> None:
     """Poll until the condition holds; fails after a bound."""
     assert callable(condition)
     async with asyncio.timeout(seconds):
