@@ -92,7 +92,7 @@ async def publish_bare(broker: Broker, topic: Topic[StringValue], messages: int)
         await producer.stop()
 
 
-async def _send(producer: AIOKafkaProducer, event: Event[StringValue]) -> Awaitable[Any]:
+async def _send(producer: AIOKafkaProducer, event: Event[Any]) -> Awaitable[Any]:
     future: Awaitable[Any] = await producer.send(
         event.topic.name,
         event.value.SerializeToString(),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from services.common.bus import Follow, KafkaBus, Stream, Subscription
+from services.common.bus.shared import SharedConsumer
 from services.common.errors import Unavailable
 from tests.contract.broker import Broker
 from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts, until
@@ -56,6 +57,23 @@ class Talker:
             await asyncio.sleep(self.pace_s)
 
 
+async def grown(hearer: Hearer, more: int) -> None:
+    """Wait until so much more was heard."""
+    enough = len(hearer.words) + more
+    await until(lambda: len(hearer.words) > enough)
+
+
+async def longer(file: Path, more: int) -> None:
+    """Wait until a file has so many more lines."""
+    lines = count_lines(file)
+    await until(lambda: count_lines(file) > lines + more)
+
+
+def count_lines(file: Path) -> int:
+    """How many lines it has now."""
+    return len(file.read_text().split())
+
+
 async def test_everything_rides_through_a_killed_broker(fragile: Broker) -> None:
     house = KafkaHouse(fragile)
     topic, out = await house.topic(3), await house.topic(3)
@@ -73,8 +91,7 @@ async def test_everything_rides_through_a_killed_broker(fragile: Broker) -> None
             await until(lambda: writer.waiting_for() != "", 20)
             await asyncio.sleep(4)
             await asyncio.to_thread(fragile.start)
-            before = len(heard.words)
-            await until(lambda before=before: len(heard.words) > before + 100)
+            await grown(heard, 100)
             await until(lambda: not any(bus.waiting_for() for bus in (writer, streamer, hearer)))
         talker.done.set()
         await talking
@@ -155,8 +172,7 @@ async def test_killed_instances_lose_nothing_and_say_nothing_twice(kafka: Broker
         talking = asyncio.create_task(talker.run())
         try:
             for turn in range(4):
-                lines = len(journal.read_text().split())
-                await until(lambda lines=lines: len(journal.read_text().split()) > lines + 50)
+                await longer(journal, 50)
                 os.kill(children[turn % 2].pid, signal.SIGKILL)
                 children[turn % 2].wait()
                 children[turn % 2] = spawn(turn % 2)
@@ -190,8 +206,7 @@ async def test_a_rebalance_in_the_middle_of_work_doubles_nothing(kafka: Broker) 
         async with running(instance(0)):
             for replica in (1, 2):
                 async with running(instance(replica)):
-                    here = len(heard[replica].words)
-                    await until(lambda here=here, r=replica: len(heard[r].words) > here + 40)
+                    await grown(heard[replica], 40)
             talker.done.set()
             await talking
             everything = Counter(talker.acknowledged)
@@ -214,11 +229,10 @@ async def test_a_consumer_slowed_tenfold_keeps_its_memory_flat(kafka: Broker) ->
     held: list[int] = []
 
     async def crawl(batch: Any) -> None:
-        held.append(sum(waiting(bus)))
+        held.append(waiting(bus))
         await asyncio.sleep(0.1)
 
-    bus = house.bus()
-    assert isinstance(bus, KafkaBus)
+    bus = KafkaBus(kafka.settings(), "one")
     bus.subscribe(Subscription(topic, "crawl", crawl, max_batch=20))
     async with running(bus):
         for begin in range(0, 6000, 500):
@@ -227,6 +241,7 @@ async def test_a_consumer_slowed_tenfold_keeps_its_memory_flat(kafka: Broker) ->
     assert max(held) < 6 * (2 << 20), "at most what one fetch of each partition brings"
 
 
-def waiting(bus: KafkaBus) -> list[int]:
-    """Bytes that wait in each lane."""
-    return [lane.queue._bytes for one in bus._listeners for lane in getattr(one, "_lanes", {}).values()]
+def waiting(bus: KafkaBus) -> int:
+    """Bytes that wait in all lanes."""
+    lanes = [lane for one in bus._listeners if isinstance(one, SharedConsumer) for lane in one._lanes.values()]
+    return sum(lane.queue._bytes for lane in lanes)

@@ -123,6 +123,9 @@ def _hear_out_transaction(client: Any) -> None:
     transaction = getattr(getattr(client, "_txn_manager", None), "_transaction_waiter", None)
     if transaction is not None:
         hear_out(transaction)
+    for batches in getattr(getattr(client, "_message_accumulator", None), "_batches", {}).values():
+        for batch in batches:
+            hear_out(batch._drain_waiter)
 
 
 async def _cut_off(client: Any) -> None:

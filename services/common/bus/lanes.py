@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from services.common.bus.api import Record
+from services.common.bus.backlog import Waiting
 from services.common.bus.connection import record_of
 from services.common.bus.work import Stopped, Worker
 from services.common.telemetry import log
@@ -27,6 +28,7 @@ class Queue:
         self._max_batch = max_batch
         self._waiting: deque[Any] = deque()
         self._bytes = 0
+        self._in_hand: Record | None = None
 
     def __len__(self) -> int:
         """How many wait."""
@@ -55,12 +57,28 @@ class Queue:
             batch.append(record_of(self._waiting.popleft()))
             size += weight
         self._bytes -= size
+        self._in_hand = batch[0] if batch else None
         return batch
+
+    def waiting(self) -> Waiting | None:
+        """What waits, the batch in hand included; None when nothing does."""
+        if self._in_hand is not None:
+            oldest_ms, size = int(self._in_hand.timestamp.timestamp() * 1000), len(self._in_hand.value)
+            return Waiting(len(self._waiting) + 1, self._in_hand.topic, oldest_ms, size)
+        if not self._waiting:
+            return None
+        first = self._waiting[0]
+        return Waiting(len(self._waiting), first.topic, first.timestamp, first.serialized_value_size)
+
+    def done(self) -> None:
+        """The batch that was taken last took effect."""
+        self._in_hand = None
 
     def clear(self) -> None:
         """Forget them: they will be read again."""
         self._waiting.clear()
         self._bytes = 0
+        self._in_hand = None
 
 
 class Lane:
@@ -111,6 +129,7 @@ class Lane:
     async def _empty(self) -> None:
         while batch := self.queue.take():
             await self.worker.work(batch)
+            self.queue.done()
             self.done = batch[-1].offset + 1
             self._progress(self)
             if self.worker.stopping.is_set():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -77,11 +77,11 @@ class Publisher:
         self._producer: AIOKafkaProducer | None = None
         self._lock = asyncio.Lock()
         self._pending: dict[object, float] = {}
-        self._away = False
+        self._misses = 0
 
     def waiting_for(self) -> str:
         """Empty while the broker answers and takes messages."""
-        if self._producer is None or self._away:
+        if self._producer is None or self._misses > 1:
             return f"Kafka at {self._settings.bootstrap_servers}"
         slow = any(time.monotonic() - since > SLOW_S for since in self._pending.values())
         return f"Kafka at {self._settings.bootstrap_servers} to take messages" if slow else ""
@@ -92,12 +92,12 @@ class Publisher:
 
     async def probe(self) -> None:
         """See whether the broker answers; consumers alone would wait for it without a word."""
-        try:
+        answers = False
+        with suppress(Unavailable, *BROKER_ERRORS):
             producer = await self._started()
-            async with asyncio.timeout(SLOW_S):
-                self._away = not await producer.client.force_metadata_update()
-        except (Unavailable, *BROKER_ERRORS):
-            self._away = True
+            async with asyncio.timeout(CONNECT_S):
+                answers = bool(await producer.client.force_metadata_update())
+        self._misses = 0 if answers else self._misses + 1
 
     async def stop(self) -> None:
         """Send what is under way and disconnect."""

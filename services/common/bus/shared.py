@@ -8,7 +8,7 @@ the last one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from services.common.bus.api import Record, Subscription
 from services.common.bus.assignors import CoPartitioned
+from services.common.bus.backlog import Waiting, watch
 from services.common.bus.cloudevents import decode
 from services.common.bus.connection import (
     BROKER_ERRORS,
@@ -84,22 +85,27 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _session(self) -> None:
         """One client's life. Raises what ended it."""
         consumer = self._make()
-        committer: asyncio.Task[None] | None = None
+        tasks: list[asyncio.Task[None]] = []
         await start(consumer)
         try:
             self._consumer = consumer
             await wait_for_topics(consumer, [self._subscription.topic.name], self._say)
             self._say("Kafka to hand out the partitions")
             consumer.subscribe([self._subscription.topic.name], listener=self)
-            committer = asyncio.create_task(self._commit_on(consumer))
-            await self._poll(consumer, committer)
+            tasks = [
+                asyncio.create_task(self._commit_on(consumer)),
+                asyncio.create_task(
+                    watch(consumer, self._subscription.handler, [self._subscription.topic], self._waiting)
+                ),
+            ]
+            await self._poll(consumer, tasks)
         except asyncio.CancelledError:
             await self._let_go(consumer, STOP_S)
             consumer._coordinator._group_instance_id = None  # a clean end leaves the group; a static member would stay
             raise
         finally:
-            if committer is not None:
-                committer.cancel()
+            for task in tasks:
+                task.cancel()
             await self._let_go(consumer, REVOKE_S)
             self._consumer = None
             await close(consumer)
@@ -114,7 +120,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             partition_assignment_strategy=(CoPartitioned,),
         )
 
-    async def _poll(self, consumer: AIOKafkaConsumer, committer: asyncio.Task[None]) -> None:
+    async def _poll(self, consumer: AIOKafkaConsumer, tasks: Sequence[asyncio.Task[None]]) -> None:
         while True:
             found = await consumer.getmany(timeout_ms=POLL_MS)
             for place, records in found.items():
@@ -125,8 +131,9 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             check_alive(consumer)
             for failure in [lane.failure for lane in self._lanes.values() if lane.failure is not None]:
                 raise Unavailable(f"a lane broke: {failure!r}") from failure
-            if committer.done():
-                committer.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
 
     def _regulate(self, place: TopicPartition, lane: Lane) -> None:
         """Pause a partition whose lane is full, and go on with it when there is room again."""
@@ -134,6 +141,9 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             with suppress(IllegalStateError):  # a rebalance is under way
                 (self._consumer.pause if lane.queue.full else self._consumer.resume)(place)
                 lane.paused = lane.queue.full
+
+    def _waiting(self) -> list[Waiting]:
+        return [waiting for lane in self._lanes.values() if (waiting := lane.queue.waiting()) is not None]
 
     # ---- offsets ----
 

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
 from services.common.bus.api import Stream
 from services.common.bus.assignors import CoPartitioned, OneOwner
+from services.common.bus.backlog import Waiting, watch
 from services.common.bus.connection import (
     BROKER_ERRORS,
     check_alive,
@@ -83,7 +84,11 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             await wait_for_topics(consumer, names, self._say)
             self._say("Kafka to hand out the partitions")
             consumer.subscribe(names, listener=self)
-            await self._poll(consumer)
+            watching = asyncio.create_task(watch(consumer, self._stream.handler, self._stream.topics, self._waiting))
+            try:
+                await self._poll(consumer)
+            finally:
+                watching.cancel()
         except asyncio.CancelledError:
             await self._let_go(STOP_S)
             consumer._coordinator._group_instance_id = None  # a clean end leaves the group; a static member would stay
@@ -114,6 +119,9 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             check_alive(consumer)
             for unit in self._units.values():
                 unit.check()
+
+    def _waiting(self) -> list[Waiting]:
+        return [waiting for unit in self._units.values() if (waiting := unit.queue.waiting()) is not None]
 
     def _number(self, place: TopicPartition) -> int:
         return int(place.partition) if self._stream.scope == "partition" else 0

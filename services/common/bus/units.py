@@ -62,7 +62,7 @@ class StreamUnit:
         self._suspects = suspects
         self._consumer = consumer
         self._topics = {topic.name: topic for topic in stream.topics}
-        self._queue = Queue(stream.max_batch)
+        self.queue = Queue(stream.max_batch)
         self._progress = Progress()
         self._filled = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -75,7 +75,7 @@ class StreamUnit:
 
     def put(self, found: Iterable[Any]) -> None:
         """Records of one of the unit's partitions, in order."""
-        self._queue.put(found)
+        self.queue.put(found)
         self._filled.set()
         self._regulate()
 
@@ -152,7 +152,7 @@ class StreamUnit:
 
     async def _restore(self) -> None:
         """Put the partitions where the last committed transaction left them, and the state with them."""
-        self._queue.clear()
+        self.queue.clear()
         self._progress = Progress()
         self._deliveries = ()
         begins = await self._consumer.beginning_offsets(self._places)
@@ -160,7 +160,7 @@ class StreamUnit:
             committed = await self._consumer.committed(place)
             self._consumer.seek(place, begins[place] if committed is None else max(committed, begins[place]))
         await self._stream.processor.restore(self._number, self._bus)
-        self._queue.clear()
+        self.queue.clear()
         self._paused = True
         self._regulate()
         self.waiting = ""
@@ -171,7 +171,7 @@ class StreamUnit:
         with suppress(IllegalStateError):
             self._consumer.pause(*self._places)
         self._paused = True
-        self._queue.clear()
+        self.queue.clear()
         self.waiting = f"{self._stream.handler}: {error}"
         BUS_TRANSACTIONS.labels(self._stream.handler, outcome).inc()
         BUS_RETRIES.labels(self._stream.handler).inc()
@@ -187,10 +187,10 @@ class StreamUnit:
 
     def _regulate(self) -> None:
         """Pause the partitions while too much waits."""
-        if self._queue.full != self._paused:
+        if self.queue.full != self._paused:
             with suppress(IllegalStateError):
-                (self._consumer.pause if self._queue.full else self._consumer.resume)(*self._places)
-                self._paused = self._queue.full
+                (self._consumer.pause if self.queue.full else self._consumer.resume)(*self._places)
+                self._paused = self.queue.full
 
     # ---- one step ----
 
@@ -215,15 +215,16 @@ class StreamUnit:
             raws.append(letter_of(record, self._service, self._stream.handler, error))
         await self._commit(producer, outcome, raws)
         self._suspects.passed(records, refused)
+        self.queue.done()
         BUS_RECORDS.labels(self._stream.handler).inc(len(records))
 
     async def _next(self) -> list[Record]:
-        if not len(self._queue) and not self._stopping.is_set():
+        if not len(self.queue) and not self._stopping.is_set():
             self._filled.clear()
             await happens(self._filled, IDLE_S)
         if self._stopping.is_set():
             return []
-        records = self._queue.take(self._suspects.limit(self._stream.max_batch))
+        records = self.queue.take(self._suspects.limit(self._stream.max_batch))
         self._regulate()
         return records
 
