@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import io
 import json
 import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -32,16 +30,11 @@ LEARNING_RATE_COLD = 3e-3
 LEARNING_RATE_WARM = 1.5e-3
 
 
-def main(place: Path) -> int:
-    """Run the job of a folder; 0 when result.json is there (it may hold an error), 3 when another process has it.
+def carry_out(place: Path) -> int:
+    """Do the job of a folder whose lease is held: 0 when result.json was written, which may hold an error.
 
     What may pass (an object store that is away) is said on standard error and ends with 1: it is tried again.
     """
-    lock = _only_one(place)
-    if lock is None:
-        return 3
-    if (place / "result.json").exists():
-        return 0
     job = read_job(json.loads((place / "job.json").read_text(encoding="utf-8")))
     os.nice(job.niceness)
     torch.set_num_threads(job.threads or os.cpu_count() or 1)
@@ -56,16 +49,6 @@ def main(place: Path) -> int:
     part.write_text(json.dumps(answer_document(answer)), encoding="utf-8")
     part.replace(place / "result.json")
     return 0
-
-
-def _only_one(place: Path) -> IO[str] | None:
-    """The folder's lock, or None when another process holds it: two processes never train one run."""
-    lock = (place / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    return lock
 
 
 async def _run(job: Job, place: Path) -> Answer:
