@@ -141,6 +141,8 @@ async def consume_bare(broker: Broker, topic: Topic[StringValue], messages: int)
     try:
         while seen < messages:
             found = await consumer.getmany(timeout_ms=500, max_records=CHUNK)
+            if not found:
+                continue
             if seen == 0:
                 clock = Clock(messages)
             for records in found.values():
