@@ -181,10 +181,10 @@ def _held_out(report: trainer_pb2.EvaluationReport, version: str) -> tuple[float
     """The version's error on held-out assets: on those of the present condition where they were told apart."""
     score = next((s for s in report.scores if s.version == version), None)
     score = score or next((s for s in report.scores if s.role == "challenger"), None)
-    conditions = {c.condition: c for c in score.conditions} if score else {}
-    chosen = conditions.get("new") or conditions.get("all")
-    whole = conditions.get("all") or chosen
-    if chosen is None or whole is None or not chosen.assets:
+    conditions = {c.condition: c for c in score.conditions if c.assets} if score else {}
+    whole = conditions.get("all")
+    chosen = conditions.get("new", whole)
+    if chosen is None or whole is None:
         return 0.0, 0
     return 1.0 - min(chosen.accuracy, whole.accuracy), int(chosen.assets)
 

@@ -83,6 +83,15 @@ class Director:
 
     async def run(self) -> Facts:
         """Play all acts; raises `TimeoutError` naming what did not come."""
+        try:
+            return await self._play()
+        except ExceptionGroup as group:
+            late = group.subgroup(TimeoutError)
+            if late is None:
+                raise
+            raise TimeoutError(str(_first(late))) from group
+
+    async def _play(self) -> Facts:
         async with AsyncExitStack() as stack:
             await self._prepare(stack)
             await self._bootstrap()
@@ -239,6 +248,13 @@ class Director:
         facts.labels_used = int(cut[-1].condition_labels) if cut else 0
         facts.data["frames"] = len(facts.journal.truth.label)
         facts.services = self.deployment.processes()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 @asynccontextmanager

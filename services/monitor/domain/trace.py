@@ -28,11 +28,15 @@ class Trace:
     generation: int = 0
 
     def add(self, time: float, frames: int, means: Vector, spreads: Vector) -> None:
-        """Append a block; `means` and `spreads` have shape (channels,) and are kept in single precision."""
+        """Append a block; `means` and `spreads` have shape (channels,) and are kept in single precision.
+
+        A channel that a frame of the block does not have (the first frame of a camera differs from none before it) says
+        nothing: it stands at the reference.
+        """
         self.times.append(time)
         self.frames.append(frames)
-        self.means.append(means.astype(np.float32))
-        self.spreads.append(spreads.astype(np.float32))
+        self.means.append(np.nan_to_num(means).astype(np.float32))
+        self.spreads.append(np.nan_to_num(spreads).astype(np.float32))
         if len(self.times) > CAPACITY:
             self._halve() if self.pinned else self._forget()
 
