@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,8 @@ from irisloop.topics import ALIAS_MOVED, ALIASES_PUBLISHED, VERSION_JUDGED
 from services.common.bus import Delivery, KafkaBus, Topic, decode
 from services.common.grpc import call, channel
 from services.common.settings import CommonSettings, KafkaSettings
-from tests.integration.ingest_house import REPOSITORY, free_port, running_kafka
+from tests.integration.ingest_house import running_kafka
+from tests.integration.service_process import ServiceProcess
 from tests.unit.registry.world import FIRST, aliases_of, better, finished, report, run
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -34,62 +31,6 @@ RUNS = 50
 """A model."""
 
 
-@dataclass
-class RegistryProcess:
-    """`python -m services.registry` on its own home; may be killed and started again."""
-
-    home: Path
-    kafka: KafkaSettings
-    http_port: int = field(default_factory=free_port)
-    grpc_port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start it; `ready` waits for it."""
-        own = {
-            "IRISLOOP_HOME": str(self.home),
-            "IRISLOOP_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "IRISLOOP_REGISTRY__HTTP_PORT": str(self.http_port),
-            "IRISLOOP_REGISTRY__GRPC_PORT": str(self.grpc_port),
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "proto" / "gen")]),
-        }
-        self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.registry"],
-                env=os.environ | own | environment,
-                cwd=REPOSITORY,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        return self.process
-
-    def log(self) -> str:
-        """What it said last."""
-        return (self.home / "log.txt").read_text()[-3000:]
-
-    async def ready(self) -> None:
-        """Wait until it says that it is ready."""
-        deadline = time.monotonic() + 60
-        async with httpx.AsyncClient() as client:
-            while time.monotonic() < deadline:
-                assert self.process is not None
-                assert self.process.poll() is None, f"registry ended: {self.log()}"
-                try:
-                    if (await client.get(f"http://127.0.0.1:{self.http_port}/readyz")).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.05)
-        raise TimeoutError(f"registry is not ready: {self.log()}")
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
     async with running_kafka(tmp_path / "kafka") as settings:
@@ -97,14 +38,13 @@ async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
 
 
 @pytest.fixture
-async def registry(tmp_path: Path, kafka: KafkaSettings) -> AsyncIterator[RegistryProcess]:
-    one = RegistryProcess(tmp_path / "home", kafka)
+async def registry(tmp_path: Path, kafka: KafkaSettings) -> AsyncIterator[ServiceProcess]:
+    one = ServiceProcess("registry", tmp_path / "home", kafka)
     one.start()
     try:
         yield one
     finally:
-        if one.process is not None and one.process.poll() is None:
-            one.kill()
+        one.kill()
 
 
 @pytest.fixture
@@ -142,7 +82,7 @@ async def finish_runs(bus: KafkaBus) -> None:
 
 
 async def test_kills_while_runs_finish_judge_each_run_once_and_leave_nothing_by_halves(
-    registry: RegistryProcess, bus: KafkaBus
+    registry: ServiceProcess, bus: KafkaBus
 ) -> None:
     dice = random.Random(7)
     await registry.ready()
@@ -167,7 +107,7 @@ async def test_kills_while_runs_finish_judge_each_run_once_and_leave_nothing_by_
     await check_history(registry, bus, once)
 
 
-async def check_history(registry: RegistryProcess, bus: KafkaBus, once: dict[str, pb.ModelVersion]) -> None:
+async def check_history(registry: ServiceProcess, bus: KafkaBus, once: dict[str, pb.ModelVersion]) -> None:
     """The published maps are those that the history makes; both end where the database stands."""
     published = {one.ce_id: one.value for one in await said(bus, ALIASES_PUBLISHED)}
     moves = {one.ce_id: one.value.move for one in await said(bus, ALIAS_MOVED)}
@@ -190,7 +130,7 @@ async def check_history(registry: RegistryProcess, bus: KafkaBus, once: dict[str
             assert aliases["previous"] == aliases["shadow"] == accepted[-2]
 
 
-async def test_a_process_answers_by_http_and_grpc_and_stops_in_order(registry: RegistryProcess, bus: KafkaBus) -> None:
+async def test_a_process_answers_by_http_and_grpc_and_stops_in_order(registry: ServiceProcess, bus: KafkaBus) -> None:
     await registry.ready()
     await bus.publish([finished(run())])
     (verdict,) = await judged(bus, 1)
@@ -212,8 +152,9 @@ async def test_a_process_answers_by_http_and_grpc_and_stops_in_order(registry: R
 async def test_a_bad_policy_file_is_a_sentence_and_a_code_for_people(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("policies:\n  - better_by: 1\n")
-    registry = RegistryProcess(tmp_path / "home", KafkaSettings(bootstrap_servers="127.0.0.1:1"))
-    process = registry.start(IRISLOOP_REGISTRY__POLICY=str(policy))
+    own = {"IRISLOOP_REGISTRY__POLICY": str(policy)}
+    registry = ServiceProcess("registry", tmp_path / "home", KafkaSettings(bootstrap_servers="127.0.0.1:1"), own)
+    process = registry.start()
     assert await asyncio.to_thread(process.wait, 60) == 78
     assert f"The policy file {policy} is not valid: policies[0]: unknown key `better_by`" in registry.log()
     assert "Traceback" not in registry.log()

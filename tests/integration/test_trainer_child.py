@@ -134,11 +134,11 @@ async def test_the_package_is_whole_signed_and_says_what_it_is(house: House) -> 
     assert (logits.shape, embedding.shape) == ((3, 3), (3, 128))
 
 
-def run_onnx(model: bytes, images: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+def run_onnx(model: bytes, images: np.ndarray) -> list[np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(["logits", "embedding"], {"image": images})  # type: ignore[type-arg]
+    outputs: list[np.ndarray] = session.run(["logits", "embedding"], {"image": images})
     return outputs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -78,12 +79,13 @@ def test_a_run_waits_is_queued_starts_and_ends() -> None:
 @pytest.mark.parametrize("end", [RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED])
 def test_what_is_over_stays_over(end: RunState) -> None:
     over = RUN.end(end, START, "why")
-    for step in (
+    steps: tuple[Callable[[], Run], ...] = (
         lambda: over.wait("x"),
         lambda: over.queue(1, 0),
         lambda: over.start(START, ""),
         lambda: over.end(RunState.FAILED, START),
-    ):
+    )
+    for step in steps:
         with pytest.raises(RunOver, match=f"run-1 is over: {end.value}"):
             step()
 

@@ -16,7 +16,7 @@ from services.trainer.domain.scores import conditions, log_softmax, score, tempe
     [(0, 0, 0.0, 1.0), (9, 10, 0.5958, 0.9821), (50, 100, 0.4038, 0.5962), (0, 20, 0.0, 0.1611), (20, 20, 0.8389, 1.0)],
 )
 def test_the_wilson_interval(right: int, count: int, low: float, high: float) -> None:
-    assert wilson(right, count) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert list(wilson(right, count)) == pytest.approx([low, high], abs=1e-4)
 
 
 def test_a_score_counts_hits_loss_and_recall() -> None:

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 ON_FIRST = {"model": "garments", "dataset": "garments", "dataset_version": 1}
 
 
+def on_first(seed: int = 0, epochs: int = 0, request_id: str = "") -> pb.StartRunRequest:
+    return pb.StartRunRequest(
+        model="garments", dataset="garments", dataset_version=1, seed=seed, epochs=epochs, request_id=request_id
+    )
+
+
 @pytest.fixture
 async def trainer(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as one:
@@ -63,12 +69,12 @@ async def client(trainer: World) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_grpc_runs_are_started_listed_and_cancelled(stub: Stub) -> None:
-    request = pb.StartRunRequest(**ON_FIRST, seed=11, epochs=3, request_id="mine")
+    request = on_first(seed=11, epochs=3, request_id="mine")
     run = (await call(stub.StartRun, request, principal="ann")).run
     assert (run.state, run.requested_by, run.seed, run.epochs) == (pb.RUN_STATE_QUEUED, "ann", 11, 3)
     assert (await call(stub.StartRun, request)).run == run
     assert (await call(stub.GetRun, pb.GetRunRequest(run_id=run.id))).run == run
-    other = (await call(stub.StartRun, pb.StartRunRequest(**ON_FIRST))).run
+    other = (await call(stub.StartRun, on_first())).run
     page = await call(stub.ListRuns, pb.ListRunsRequest(model="garments", limit=1))
     assert [one.id for one in page.runs] == [other.id]
     rest = await call(stub.ListRuns, pb.ListRunsRequest(model="garments", limit=1, cursor=page.next_cursor))
@@ -91,8 +97,8 @@ async def test_grpc_errors_name_the_field(stub: Stub) -> None:
     cases: list[tuple[Any, Any, str]] = [
         (stub.StartRun, pb.StartRunRequest(dataset="garments"), "model"),
         (stub.StartRun, pb.StartRunRequest(model="garments"), "dataset"),
-        (stub.StartRun, pb.StartRunRequest(**ON_FIRST, seed=2**63), "seed"),
-        (stub.StartRun, pb.StartRunRequest(**ON_FIRST, epochs=2**31), "epochs"),
+        (stub.StartRun, on_first(seed=2**63), "seed"),
+        (stub.StartRun, on_first(epochs=2**31), "epochs"),
         (stub.GetRun, pb.GetRunRequest(), "run_id"),
         (stub.ListRuns, pb.ListRunsRequest(limit=1001), "limit"),
         (stub.ListRuns, pb.ListRunsRequest(cursor="nobody"), "cursor"),
@@ -159,12 +165,11 @@ def cut() -> labeling_pb2.DatasetVersion:
 
 
 async def test_neighbours_are_asked_over_grpc() -> None:
-    served = create_grpc(
-        lambda server: (
-            labeling_pb2_grpc.add_LabelingServiceServicer_to_server(Labeling(), server),
-            registry_pb2_grpc.add_RegistryServiceServicer_to_server(Registry(), server),
-        )[0]
-    )
+    def add(server: grpc.aio.Server) -> None:
+        labeling_pb2_grpc.add_LabelingServiceServicer_to_server(Labeling(), server)  # type: ignore[abstract]
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(Registry(), server)  # type: ignore[abstract]
+
+    served = create_grpc(add)
     port = served.server.add_insecure_port("127.0.0.1:0")
     await served.server.start()
     address = f"127.0.0.1:{port}"
