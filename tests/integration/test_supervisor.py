@@ -102,7 +102,7 @@ def make_supervisor(
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not condition():
             await asyncio.sleep(0.02)
 
 

@@ -114,13 +114,17 @@ Decoder: TypeAlias = Callable[[Record], Delivery[M]]
 
 @dataclass(frozen=True, slots=True)
 class Subscription(Generic[M]):
-    """`shared`: the instances of a service divide the partitions among them; group `irisloop.<service>.<handler>`."""
+    """`shared`: the instances of a service divide the partitions among them; group `irisloop.<service>.<handler>`.
+
+    `linger_ms`: how long the broker may hold records back to make a batch of them, for handlers nobody waits for.
+    """
 
     topic: Topic[M]
     handler: str
     handle: BatchHandler[M]
     decode: Decoder[M] | None = None
     max_batch: int = 500
+    linger_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,7 @@ class Stream:
     processor: StreamProcessor
     scope: Literal["partition", "all"] = "partition"
     max_batch: int = 500
+    linger_ms: int = 0
     decode: Mapping[str, Decoder[Any]] = field(default_factory=dict)
 
 

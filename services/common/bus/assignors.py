@@ -27,8 +27,9 @@ class CoPartitioned(AbstractPartitionAssignor):  # type: ignore[misc]
         topics = sorted({topic for member in members.values() for topic in member.subscription})
         mine: dict[str, dict[str, list[int]]] = {member: {} for member in ids}
         for topic in topics:
+            hearing = [member for member in ids if topic in members[member].subscription]  # not all, in an upgrade
             for partition in sorted(cluster.partitions_for_topic(topic) or ()):
-                mine[cls.owner(ids, partition)].setdefault(topic, []).append(partition)
+                mine[cls.owner(hearing, partition)].setdefault(topic, []).append(partition)
         return {
             member: ConsumerProtocolMemberAssignment(cls.version, sorted(found.items()), b"")
             for member, found in mine.items()

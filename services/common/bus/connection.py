@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
+from zlib import crc32
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError, KafkaError
@@ -29,6 +30,8 @@ FETCH_BYTES: Final = 16 << 20
 SMALLEST_FETCH: Final = 512 << 10
 LARGEST_FETCH: Final = 2 << 20
 """Of one partition at once: the broker sends a larger message whole, alone, so it bounds memory and not messages."""
+GATHER_BYTES: Final = 256 << 10
+"""So much ends a linger early."""
 NEVER_MS: Final = 24 * 3_600_000
 """A slow handler is no reason to lose a partition: liveness is the heartbeat's matter."""
 CLOSE_S: Final = 3.0
@@ -77,6 +80,14 @@ def make_consumer(
     return AIOKafkaConsumer(**common_options(settings, client_id), **{**defaults, **options})
 
 
+def instance_id(group: str, replica: int, topics: Sequence[Topic[Any]]) -> str:
+    """A static member's name: the same after a kill, another one when it listens to other topics.
+
+    The broker gives a static member that comes back its old partitions, whatever it subscribes to now.
+    """
+    return f"{group}.{replica}.{crc32(' '.join(sorted(topic.name for topic in topics)).encode()):08x}"
+
+
 def make_producer(settings: KafkaSettings, client_id: str, **options: Any) -> AIOKafkaProducer:
     """An idempotent producer of messages as large as any topic takes."""
     defaults: dict[str, Any] = {
@@ -87,6 +98,11 @@ def make_producer(settings: KafkaSettings, client_id: str, **options: Any) -> AI
         "linger_ms": 0,
     }
     return AIOKafkaProducer(**common_options(settings, client_id), **{**defaults, **options})
+
+
+def lingering(linger_ms: int) -> dict[str, Any]:
+    """A consumer's options with which the broker gathers records for so long before it answers a fetch."""
+    return {"fetch_max_wait_ms": linger_ms, "fetch_min_bytes": GATHER_BYTES} if linger_ms else {}
 
 
 async def start(client: Any) -> None:

@@ -23,6 +23,8 @@ from services.common.bus.connection import (
     BROKER_ERRORS,
     check_alive,
     close,
+    instance_id,
+    lingering,
     make_consumer,
     start,
     wait_for_topics,
@@ -116,8 +118,9 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             f"{self._group}.{self._settings.replica}",
             [self._subscription.topic],
             group_id=self._group,
-            group_instance_id=f"{self._group}.{self._settings.replica}",
+            group_instance_id=instance_id(self._group, self._settings.replica, [self._subscription.topic]),
             partition_assignment_strategy=(CoPartitioned,),
+            **lingering(self._subscription.linger_ms),
         )
 
     async def _poll(self, consumer: AIOKafkaConsumer, tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -19,6 +19,8 @@ from services.common.bus.connection import (
     BROKER_ERRORS,
     check_alive,
     close,
+    instance_id,
+    lingering,
     make_consumer,
     start,
     wait_for_topics,
@@ -104,9 +106,9 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             f"{self._group}.{self._settings.replica}",
             self._stream.topics,
             group_id=self._group,
-            group_instance_id=f"{self._group}.{self._settings.replica}",
+            group_instance_id=instance_id(self._group, self._settings.replica, self._stream.topics),
             partition_assignment_strategy=(CoPartitioned if self._stream.scope == "partition" else OneOwner,),
-            fetch_max_wait_ms=FETCH_WAIT_MS,
+            **(lingering(self._stream.linger_ms) or {"fetch_max_wait_ms": FETCH_WAIT_MS}),
         )
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:

@@ -22,6 +22,8 @@ from services.labeling.handlers.drift import DriftHandlers, DriftWord
 T = TypeVar("T")
 ALARMED = (monitor_pb2.MONITOR_STATE_ALARM, monitor_pb2.MONITOR_STATE_CONFIRMED)
 DIRECT = "direct"
+LINGER_MS = 250
+"""People are handed tasks; a quarter of a second more makes batches of what would be single records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,9 @@ class Listener:
 
     def listen(self, bus: Bus) -> None:
         """Declare what labeling hears."""
-        bus.subscribe(Subscription(ASSET_STORED, "note-assets", self.note_assets))
+        bus.subscribe(Subscription(ASSET_STORED, "note-assets", self.note_assets, linger_ms=LINGER_MS))
         bus.subscribe(Subscription(ASSET_DELETED, "forget-assets", self.forget_assets))
-        bus.subscribe(Subscription(PREDICTION_MADE, "draw-tasks", self.draw_tasks))
+        bus.subscribe(Subscription(PREDICTION_MADE, "draw-tasks", self.draw_tasks, linger_ms=LINGER_MS))
         bus.subscribe(Subscription(DRIFT_DETECTED, "draw-drifted", self.draw_drifted))
 
     async def note_assets(self, batch: Sequence[Delivery[ingest_pb2.AssetStored]]) -> None:

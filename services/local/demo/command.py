@@ -28,7 +28,7 @@ from services.local.settings import LocalSettings
 from services.local.state import HomeLock
 from services.local.supervisor import Supervisor
 
-RATE: Final = 80.0
+RATE: Final = 60.0
 READY_S: Final = 90.0
 
 

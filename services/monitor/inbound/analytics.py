@@ -33,6 +33,7 @@ from services.monitor.domain.tables import (
 )
 
 _BATCH: Final = 2000
+_LINGER_MS: Final = 1000  # ClickHouse wants few inserts of many rows.
 
 
 def subscribe(bus: Bus, warehouse: Warehouse) -> None:
@@ -45,7 +46,9 @@ def subscribe(bus: Bus, warehouse: Warehouse) -> None:
         (RETRAIN_DECLINED, "store-refusals", DECISIONS, _refusal),
         (FRAME_REJECTED, "store-rejections", REJECTIONS, _rejection),
     ):
-        bus.subscribe(Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH))
+        bus.subscribe(
+            Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH, linger_ms=_LINGER_MS)
+        )
 
 
 def _storer(warehouse: Warehouse, table: Table, row: Callable[[Any], tuple[Any, ...]]) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ from services.monitor.domain.snapshot import CODEC
 from services.monitor.handlers import Judge, Judgement
 
 _BATCH: Final = 1000
+_LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
 HANDLER: Final = "judge-drift"
 TOPICS: Final = (PREDICTION_MADE, ANNOTATION_CONFIRMED, RUN_FINISHED, VERSION_JUDGED, DEPLOYMENT_CHANGED)
 _HOLDS: Final = PREDICTION_MADE.name
@@ -55,7 +56,7 @@ class DriftStream:
 
     def stream(self) -> Stream:
         """For `Bus.stream`: one active judge over all partitions; a second instance fences the first."""
-        return Stream(TOPICS, HANDLER, self, scope="all", max_batch=_BATCH)
+        return Stream(TOPICS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
 
     def waiting_for(self) -> str:
         """What keeps the judge from working."""
