@@ -17,7 +17,7 @@ from services.common.bus.cloudevents import Raw
 from tests.contract.broker import Broker
 
 AT = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 class AnyBus(Bus, Protocol):

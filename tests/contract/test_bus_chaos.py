@@ -18,9 +18,9 @@ from services.common.bus import Follow, KafkaBus, Stream, Subscription
 from services.common.bus.shared import SharedConsumer
 from services.common.errors import Unavailable
 from tests.contract.broker import Broker
-from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts, until
+from tests.contract.houses import PATIENCE_S, AnyBus, Echo, Hearer, KafkaHouse, running, said, texts, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_killed_instances_lose_nothing_and_say_nothing_twice(kafka: Broker
                 children[turn % 2] = spawn(turn % 2)
             talker.done.set()
             await talking
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(await texts(writer, out)) < len(talker.acknowledged):
                     await asyncio.sleep(0.2)
             await until(lambda: set(talker.acknowledged) <= set(journal.read_text().split()))
@@ -210,7 +210,7 @@ async def test_a_rebalance_in_the_middle_of_work_doubles_nothing(kafka: Broker) 
             talker.done.set()
             await talking
             everything = Counter(talker.acknowledged)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(await texts(writer, out)) < len(talker.acknowledged):
                     await asyncio.sleep(0.1)
             await until(lambda: sum(len(one.words) for one in heard) >= len(talker.acknowledged))

@@ -17,7 +17,7 @@ from irisloop.topics import CAMERA_PARTITIONS, FRAME_CAPTURED, TOPICS
 from services.common.bus import Delivery, Outcome, Record, derive_id, partition_of
 from services.common.bus.assignors import CoPartitioned, OneOwner
 from services.common.bus.backlog import Waiting, share_of
-from services.common.bus.connection import NoiseFilter
+from services.common.bus.connection import NoiseFilter, instance_id
 from services.common.bus.deadletter import dead_letter_topics, letter_of, read_letter
 from services.common.bus.drafts import make_delivery, make_record
 from services.common.bus.suspects import Progress, Suspects
@@ -242,6 +242,20 @@ def test_one_owner_gets_everything_and_the_others_nothing() -> None:
     got = assigned(OneOwner, "m2", "m1")
     assert got["m1"] == {"a": list(range(6)), "b": list(range(6)), "single": [0]}
     assert not any(got["m2"].values())
+
+
+def test_a_member_gets_no_topic_that_it_does_not_hear() -> None:
+    old, new = ConsumerProtocolMemberMetadata(0, ["a"], b""), ConsumerProtocolMemberMetadata(0, ["a", "b"], b"")
+    for kind in (CoPartitioned, OneOwner):
+        got = {name: dict(one.assignment) for name, one in kind.assign(Cluster(), {"m1": old, "m2": new}).items()}
+        assert "b" not in got["m1"]
+        assert got["m2"]["b"] == list(range(6))
+
+
+def test_a_static_member_that_hears_other_topics_is_another_one() -> None:
+    first = instance_id("g", 0, TOPICS[:2])
+    assert first == instance_id("g", 0, TOPICS[1::-1])
+    assert first not in (instance_id("g", 0, TOPICS[:3]), instance_id("g", 1, TOPICS[:2]))
 
 
 # ---- topics and letters ----
