@@ -83,8 +83,8 @@ def settings_page() -> str:
         NOTE,
         "Every setting is an environment variable; there is no settings file. They are read once, when a process",
         "starts. A wrong value stops the process with a sentence that names the variable. Passwords are never logged.",
-        "`irisloop up` passes its own environment on to the services, but gives them the usual ports, or free ones; the",
-        "ports of services below count for one that is started alone.\n",
+        "`irisloop up` passes its own environment on to the services, but gives them the usual ports, or free ones;",
+        "the ports of services below count for one that is started alone.\n",
     ]
     for title, words, kind in SETTINGS:
         parts += [f"## {title}\n", *([f"{words}\n"] if words else []), *table(HEADS, setting_rows(kind)), ""]
