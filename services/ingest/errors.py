@@ -4,15 +4,13 @@ IrisloopError
 |-- NotFound
 |   |-- UnknownAsset    no such asset, or it was deleted
 |   `-- ContentGone     the asset is known, its bytes are not in the object store
-|-- InvalidMessage
-|   `-- BodyTooLarge    an upload above the limit; HTTP 413
 `-- Transient
     `-- Overloaded      more bytes in hand than the bound allows; HTTP 503 with Retry-After
 """
 
 from __future__ import annotations
 
-from services.common.errors import InvalidMessage, NotFound, Transient
+from services.common.errors import NotFound, Transient
 
 
 class UnknownAsset(NotFound):
@@ -25,12 +23,6 @@ class ContentGone(NotFound):
     """The asset is known, but the object store does not hold its bytes."""
 
     default_reason = "CONTENT_GONE"
-
-
-class BodyTooLarge(InvalidMessage):
-    """An upload has more bytes or files than one request may."""
-
-    default_reason = "BODY_TOO_LARGE"
 
 
 class Overloaded(Transient):

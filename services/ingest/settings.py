@@ -47,7 +47,7 @@ class IngestSettings(ServiceSettings):
     max_request_bytes: int = Field(default=64 * MIB, ge=1)
     """An upload of more bytes is answered 413."""
     max_request_files: int = Field(default=1000, ge=1)
-    """An upload of more files is answered 413."""
+    """An upload of more files is answered 400."""
     workers: int = Field(default=0, ge=0, le=64)
     """Threads that decode and measure; 0 takes one for each core."""
 
