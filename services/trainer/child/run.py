@@ -37,7 +37,7 @@ def carry_out(place: Path) -> int:
     """
     job = read_job(json.loads((place / "job.json").read_text(encoding="utf-8")))
     os.nice(job.niceness)
-    torch.set_num_threads(job.threads or os.cpu_count() or 1)
+    torch.set_num_threads(job.threads or max(1, (os.cpu_count() or 1) // 2))
     try:
         answer = asyncio.run(_run(job, place))
     except Transient as error:
