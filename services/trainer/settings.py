@@ -41,7 +41,7 @@ class TrainerSettings(ServiceSettings):
     """Images larger than this are scaled down to it, in pixels; smaller ones keep their size."""
 
     threads: int = Field(default=0, ge=0)
-    """Threads of torch in a run's process; 0 takes half of the cores, and leaves the others to the services beside it."""
+    """Threads of torch in a run's process; 0 takes half of the cores and leaves the others to the services."""
 
     niceness: int = Field(default=5, ge=0, le=19)
     """How far a run steps back behind the services on the same machine."""
