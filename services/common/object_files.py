@@ -28,6 +28,8 @@ SYNCING_WRITERS: Final = 4
 """Without syncing one writer is quickest: the threads would only wait for the interpreter's lock."""
 AT_ONCE: Final = 32
 """Requests to a remote store under way at one time."""
+_BESIDE: Final = count()
+"""Numbers the unfinished files of this process: two stores on one folder must not share a name."""
 
 
 class Files(Protocol):
@@ -63,7 +65,6 @@ class LocalFiles:
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="objects-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="objects-reader")
         self._share = 16 if self._sync else 500
-        self._beside = count()
 
     async def write(self, items: Sequence[tuple[str, bytes]], *, once: bool) -> None:
         """Beside its place, then renamed into it."""
@@ -122,7 +123,7 @@ class LocalFiles:
 
     def _write_one(self, place: str, data: bytes) -> str:
         folder = place.rpartition("/")[0]
-        beside = f"{folder}/.{os.getpid()}-{next(self._beside)}"
+        beside = f"{folder}/.{os.getpid()}-{next(_BESIDE)}"
         try:
             descriptor = self._create(folder, beside)
             try:
