@@ -247,7 +247,10 @@ class Director:
         cut = [version for version in facts.journal.dataset_versions if version.request_id]
         facts.labels_used = int(cut[-1].condition_labels) if cut else 0
         facts.data["frames"] = len(facts.journal.truth.label)
-        facts.services = self.deployment.processes()
+        told = ("pid", "restarts", "pss_mb")
+        facts.services = {
+            name: {key: process[key] for key in told} for name, process in self.deployment.processes().items()
+        }
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

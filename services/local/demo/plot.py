@@ -27,9 +27,9 @@ def draw(facts: Facts, file: Path) -> Path:
             share = np.convolve(right, np.ones(WINDOW) / WINDOW, mode="valid")
             words = "champion" if role == CHAMPION else "old champion, in shadow"
             axes.plot(frames[WINDOW - 1 :], share, color=colour, label=words, linewidth=1.6)
-    for words, frame, style in _marks(facts):
+    for place, (words, frame, style) in enumerate(_marks(facts)):
         axes.axvline(frame, color="#444444", linestyle=style, linewidth=1)
-        axes.text(frame, 1.005, words, rotation=30, fontsize=8, ha="left", va="bottom")
+        axes.text(frame, 1.005 + 0.03 * (place % 2), f" {words}", fontsize=8, ha="left", va="bottom")
     axes.set(xlabel="live frame", ylabel=f"accuracy, moving over {WINDOW} frames", ylim=(0.3, 1.0))
     figure.suptitle(f"irisloop demo: {facts.scenario.family.value}, seed {facts.seed}", x=0.02, ha="left")
     axes.legend(loc="lower left", frameon=False)
