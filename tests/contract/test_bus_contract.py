@@ -119,6 +119,7 @@ async def test_a_stop_does_not_wait_for_what_never_passes_and_loses_nothing(hous
     later.subscribe(Subscription(topic, "hear", hearer))
     async with running(later):
         await until(lambda: hearer.words == ["a"])
+        assert await letters_of(later, topic) == []
 
 
 async def test_a_stop_lets_the_batch_in_hand_end_and_commits_it(house: House) -> None:

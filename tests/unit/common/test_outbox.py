@@ -250,6 +250,7 @@ async def test_rows_of_an_unknown_topic_stay_and_the_others_go_out(database: Dat
 
     await until(only_the_foreign_one)
     await ended(relay)
+    assert await left(database) == 1
 
 
 # ---- inbox ----

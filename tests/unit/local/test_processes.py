@@ -126,7 +126,9 @@ async def test_what_a_dead_process_left_behind_is_ended_before_it_starts_again(t
         grandchild = psutil.Process(int(child.log.last_line()))
         child.send(signal.SIGKILL)
         await until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
+        await until(lambda: child.state.restarts == 1)
         child.stop()
+    assert not psutil.pid_exists(grandchild.pid) or grandchild.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_launched_process_dies_with_its_parent(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ async def test_a_change_reaches_the_other_replica(house: House, tmp_path: Path) 
         async with asyncio.timeout(2):
             while (await client.get(f"{other.http}/api/v1/bindings")).json() != {"bindings": [CHAMPION]}:
                 await asyncio.sleep(0.05)
+        assert (await client.get(f"{house.http}/api/v1/bindings")).json() == {"bindings": [CHAMPION]}
 
 
 async def test_models_and_deployments_are_shown(house: House, client: httpx.AsyncClient) -> None:
