@@ -234,6 +234,7 @@ def _request(r: Request) -> pb.RetrainRequested:
         expires_at=stamp(r.expires_at),
         reason=r.reason,
         class_names=r.class_names,
+        cameras=r.cameras,
     )
 
 

@@ -35,6 +35,7 @@ class Order:
     from_scratch: bool = False
     labels_since: datetime | None = None
     labels_wanted: int = 0
+    cameras: tuple[str, ...] = ()
     expires_at: datetime | None = None
 
 
@@ -143,6 +144,7 @@ class Handlers:
             created_at=self.clock(),
             labels_since=order.labels_since,
             labels_wanted=order.labels_wanted,
+            cameras=order.cameras,
             expires_at=order.expires_at,
             traceparent=current_traceparent(),
         )
@@ -156,6 +158,7 @@ class Handlers:
                 run.dataset,
                 labels_since=run.labels_since,
                 labels_wanted=run.labels_wanted,
+                cameras=run.cameras,
                 model=run.model,
             )
         except (InvalidMessage, NotFound, Conflict) as error:

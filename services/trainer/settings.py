@@ -22,7 +22,7 @@ class TrainerSettings(ServiceSettings):
     epochs: int = Field(default=6, ge=1, le=1000)
     """Epochs of a run from scratch; one that starts warm takes `warm_epochs`."""
 
-    warm_epochs: int = Field(default=5, ge=1, le=1000)
+    warm_epochs: int = Field(default=8, ge=1, le=1000)
     """Epochs of a run that starts from the champion's weights."""
 
     warm_steps: int = Field(default=50, ge=1)

@@ -59,14 +59,21 @@ class Manifest:
 
 
 def compose(
-    dataset: Dataset, annotations: Sequence[Annotation], splits: Splits, condition_since: Micros | None
+    dataset: Dataset,
+    annotations: Sequence[Annotation],
+    splits: Splits,
+    condition_since: Micros | None,
+    cameras: Sequence[str] = (),
 ) -> Manifest:
-    """Lay out the annotations (newest revisions, of the dataset's cameras and classes) as rows."""
+    """Lay out the annotations (newest revisions, of the dataset's cameras and classes) as rows.
+
+    The new condition is what was captured at or after `condition_since`, by `cameras` unless these are empty.
+    """
     places = {name: place for place, name in enumerate(dataset.class_names)}
     ordered = sorted(annotations, key=lambda one: (one.asset.captured_at, one.asset.id))
     sides = splits.assign([one.asset for one in ordered])
     rows = tuple(
-        Row(one, places[one.class_name], side, _condition(one, condition_since))
+        Row(one, places[one.class_name], side, _condition(one, condition_since, cameras))
         for one, side in zip(ordered, sides, strict=True)
         if one.superseded_at is None or side == TEST
     )
@@ -74,8 +81,11 @@ def compose(
     return Manifest(dataset, condition_since, rows, rows_digest(rows), superseded)
 
 
-def _condition(annotation: Annotation, since: Micros | None) -> str:
-    return NEW if since is not None and annotation.asset.captured_at >= since else OLD
+def _condition(annotation: Annotation, since: Micros | None, cameras: Sequence[str]) -> str:
+    asset = annotation.asset
+    return (
+        NEW if since is not None and asset.captured_at >= since and (not cameras or asset.camera_id in cameras) else OLD
+    )
 
 
 def rows_digest(rows: Iterable[Row]) -> str:

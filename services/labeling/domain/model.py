@@ -202,7 +202,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class VersionRequest:
-    """A version that is wanted as soon as `labels_wanted` labels captured at or after `labels_since` are there."""
+    """A version that is wanted as soon as `labels_wanted` labels of its condition are there.
+
+    Of the condition are assets captured at or after `labels_since`, of `cameras` unless that is empty.
+    """
 
     id: str
     dataset: str
@@ -211,8 +214,13 @@ class VersionRequest:
     model: str
     requested_by: str
     requested_at: Micros
+    cameras: tuple[str, ...] = ()
     state: RequestState = RequestState.OPEN
     version: int = 0
+
+    def concerns(self, camera_id: str) -> bool:
+        """Whether assets of that camera can be of the condition."""
+        return not self.cameras or camera_id in self.cameras
 
 
 @dataclass(frozen=True, slots=True)

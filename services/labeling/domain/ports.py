@@ -90,8 +90,10 @@ class Annotations(Protocol):
     def page(self, chosen: AnnotationFilter) -> list[tuple[int, Annotation]]:
         """With their sequence, in its order."""
 
-    def count_in_force(self, dataset: Dataset, since: Micros | None) -> int:
-        """How many labels of the dataset, captured at or after `since`, are in force."""
+    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str] = ()) -> int:
+        """How many labels of the dataset, captured at or after `since` by `cameras` (by all when empty), are in
+        force.
+        """
 
     def of_dataset(self, dataset: Dataset) -> list[Annotation]:
         """The newest revision of every asset that belongs to the dataset and is not deleted."""

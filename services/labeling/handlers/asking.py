@@ -60,7 +60,7 @@ def dataset_for(datasets: Iterable[Dataset], prediction: Prediction) -> Dataset 
 
 def missing_labels(ledger: Ledger, request: VersionRequest, dataset: Dataset, surplus: float) -> int:
     """How many tasks more it takes, beside the labels that are there and the tasks that are pending."""
-    present = ledger.annotations.count_in_force(dataset, request.labels_since)
+    present = ledger.annotations.count_in_force(dataset, request.labels_since, request.cameras)
     target = math.ceil(request.labels_wanted * surplus)
     return max(0, target - present - ledger.tasks.pending(request.id))
 
@@ -72,7 +72,11 @@ def top_up(ledger: Ledger, request: VersionRequest, policy: DrawPolicy, now: Mic
     if missing == 0:
         return 0
     found = ledger.pool.candidates(request.model, request.labels_since or 0, CANDIDATES)
-    candidates = [one for one in found if dataset.takes(one.camera_id, one.reference.class_name)]
+    candidates = [
+        one
+        for one in found
+        if request.concerns(one.camera_id) and dataset.takes(one.camera_id, one.reference.class_name)
+    ]
     wanted = min(missing, math.ceil(policy.request_share * len(candidates)))
     drawn = sample(candidates, wanted, f"request/{request.id}", uncertainty=policy.request_uncertainty)
     tasks = [task_of(one, Draw(Origin.REQUEST, propensity), dataset.name, request.id, now) for one, propensity in drawn]

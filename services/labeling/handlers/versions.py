@@ -46,12 +46,19 @@ class VersionHandlers:
     _cutting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def request(
-        self, request_id: str, dataset: str, since: Micros | None, wanted: int, model: str, by: str
+        self,
+        request_id: str,
+        dataset: str,
+        since: Micros | None,
+        wanted: int,
+        model: str,
+        by: str,
+        cameras: tuple[str, ...] = (),
     ) -> Progress:
         """Ask for a version, once for each id; it is cut before this returns when the labels are there."""
         if not 0 < len(request_id) <= 128:
             raise InvalidMessage("A request needs an id of at most 128 characters.", field="request_id")
-        asked = VersionRequest(request_id, dataset, since, wanted, model, by, self.clock())
+        asked = VersionRequest(request_id, dataset, since, wanted, model, by, self.clock(), cameras)
         request = await self.ledgers.transact(lambda ledger: self._open(ledger, asked))
         if request.state is RequestState.OPEN:
             await self._serve(request)
@@ -132,7 +139,8 @@ class VersionHandlers:
 
 
 def _present(ledger: Ledger, request: VersionRequest) -> int:
-    return ledger.annotations.count_in_force(ledger.datasets.get(request.dataset), request.labels_since)
+    dataset = ledger.datasets.get(request.dataset)
+    return ledger.annotations.count_in_force(dataset, request.labels_since, request.cameras)
 
 
 def _progress(ledger: Ledger, request_id: str) -> Progress:
@@ -146,7 +154,8 @@ def _progress(ledger: Ledger, request_id: str) -> Progress:
 def _compose(ledger: Ledger, request: VersionRequest) -> tuple[int, Manifest, dict[str, str]]:
     dataset = ledger.datasets.get(request.dataset)
     splits = Splits(dataset.name, ledger.datasets.splits(dataset.name))
-    manifest = compose(dataset, ledger.annotations.of_dataset(dataset), splits, request.labels_since)
+    annotations = ledger.annotations.of_dataset(dataset)
+    manifest = compose(dataset, annotations, splits, request.labels_since, request.cameras)
     return ledger.datasets.last_number(dataset.name), manifest, splits.added
 
 

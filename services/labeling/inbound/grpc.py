@@ -107,6 +107,7 @@ class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
             request.labels_wanted,
             request.model,
             principal(context),
+            tuple(request.cameras),
         )
         return pb.RequestDatasetVersionResponse(
             version=codec.version_message(progress.version) if progress.version is not None else None,

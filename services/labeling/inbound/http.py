@@ -89,6 +89,7 @@ class VersionBody(BaseModel):
     labels_since: AwareDatetime | None = None
     labels_wanted: int = Field(default=0, ge=0)
     model: str = ""
+    cameras: list[str] = []
 
 
 def routes(handlers: Handlers) -> APIRouter:
@@ -173,7 +174,13 @@ def _versions(router: APIRouter, handlers: Handlers) -> None:
     @router.post("/datasets/{name}/versions")
     async def request_version(name: str, body: VersionBody, who: Principal) -> dict[str, Any]:
         progress = await handlers.versions.request(
-            body.request_id, name, _micros(body.labels_since), body.labels_wanted, body.model, who
+            body.request_id,
+            name,
+            _micros(body.labels_since),
+            body.labels_wanted,
+            body.model,
+            who,
+            tuple(body.cameras),
         )
         return {
             "version": _json(codec.version_message(progress.version)) if progress.version is not None else None,

@@ -68,7 +68,7 @@ class SqlAnnotations:
             query = query.where(table.c.newest.is_(True))
         return [(row.sequence, _annotation(row)) for row in self.connection.execute(query)]
 
-    def count_in_force(self, dataset: Dataset, since: Micros | None) -> int:
+    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str] = ()) -> int:
         table = tables.revisions
         query = (
             sa.select(table.c.camera_id, sa.func.count())
@@ -77,6 +77,8 @@ class SqlAnnotations:
         )
         if since is not None:
             query = query.where(table.c.captured_at >= since)
+        if cameras:
+            query = query.where(table.c.camera_id.in_(list(cameras)))
         return sum(count for camera_id, count in self.connection.execute(query) if dataset.has_camera(camera_id))
 
     def of_dataset(self, dataset: Dataset) -> list[Annotation]:

@@ -115,7 +115,7 @@ class SqlDatasets:
         return [_request(row) for row in self.connection.execute(query.order_by(table.c.requested_at, table.c.id))]
 
     def put_request(self, request: VersionRequest) -> None:
-        values = {**asdict(request), "state": request.state.value}
+        values = {**asdict(request), "cameras": json.dumps(request.cameras), "state": request.state.value}
         self.connection.execute(insert_or_replace(self.connection, tables.requests, values))
 
     def incident(self, incident_id: str) -> Incident | None:
@@ -144,6 +144,7 @@ def _request(row: Row[Any]) -> VersionRequest:
         model=row.model,
         requested_by=row.requested_by,
         requested_at=row.requested_at,
+        cameras=tuple(json.loads(row.cameras)),
         state=RequestState(row.state),
         version=row.version,
     )

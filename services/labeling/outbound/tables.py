@@ -182,6 +182,7 @@ requests: Final = Table(
     _text("model"),
     _text("requested_by"),
     _number("requested_at"),
+    _text("cameras", server_default="[]"),
     _text("state", index=True),
     Column("version", Integer, nullable=False),
 )

@@ -234,6 +234,7 @@ class Request:
     expires_at: float
     reason: str
     class_names: tuple[str, ...]
+    cameras: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

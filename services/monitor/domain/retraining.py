@@ -91,6 +91,7 @@ def ask(
         expires_at=now + policy.expires_seconds,
         reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}",
         class_names=incident.class_names,
+        cameras=incident.cameras,
     )
     ledger.open, ledger.attempts[incident.id] = request, attempt
     ledger.asked_at = [*(at for at in ledger.asked_at if now - at < DAY), now]

@@ -9,12 +9,15 @@ SHIFT = 2
 CONTRAST = 0.25
 BRIGHTNESS = 0.1
 ERASED = 6
+NOISY_SHARE = 0.5
 
 
-def augment(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator, *, flip: bool, noise: float = 0.0) -> Tensor:
     """Shift by at most 2 pixels, vary contrast by a quarter and brightness a little, erase a square, perhaps mirror.
 
-    `images` is normalised float32 [N, C, H, W]; a new tensor of the same shape comes back.
+    Half of the images get gaussian noise besides, of a standard deviation drawn for each from 0 to `noise`, when that
+    is not 0. `images` is normalised float32 [N, C, H, W] and `noise` in the same units; a new tensor of the same shape
+    comes back.
     """
     images = _shift(images, generator)
     count = images.shape[0]
@@ -24,7 +27,16 @@ def augment(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor
     if flip:
         chosen = torch.rand(count, generator=generator) < 0.5
         images = torch.where(chosen[:, None, None, None], images.flip(3), images)
+    if noise:
+        images = _roughen(images, generator, noise)
     return _erase(images, generator)
+
+
+def _roughen(images: Tensor, generator: torch.Generator, noise: float) -> Tensor:
+    count = images.shape[0]
+    chosen = torch.rand(count, 1, 1, 1, generator=generator) < NOISY_SHARE
+    deviation = noise * torch.rand(count, 1, 1, 1, generator=generator) * chosen
+    return images + deviation * torch.randn(images.shape, generator=generator)
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:

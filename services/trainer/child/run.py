@@ -28,6 +28,8 @@ from services.trainer.errors import NothingToLearnFrom
 PARITY_IMAGES = 256
 LEARNING_RATE_COLD = 3e-3
 LEARNING_RATE_WARM = 1.5e-3
+NOISE_WARM = 0.25
+"""Some hundred images seen dozens of times are learnt by heart without it, the noise of a bad sensor first."""
 
 
 def carry_out(place: Path) -> int:
@@ -88,14 +90,16 @@ async def _network(job: Job, objects: ObjectStore, splits: Splits) -> SmallNetwo
 def train(job: Job, network: SmallNetwork, splits: Splits, checkpoint: Path) -> None:
     """Train to the last epoch, from the checkpoint when there is one."""
     rows = splits.train
+    after_drift = bool(job.weights) and bool(rows.new.any())
     recipe = Recipe(
         epochs=job.epochs,
         batch=min(job.batch, len(rows)),
         learning_rate=LEARNING_RATE_WARM if job.weights else LEARNING_RATE_COLD,
-        steps_an_epoch=job.steps if job.weights and rows.new.any() else max(1, len(rows) // job.batch),
+        steps_an_epoch=job.steps if after_drift else max(1, len(rows) // job.batch),
         new_share=job.new_share,
         flip=job.flip,
         seed=job.seed,
+        noise=NOISE_WARM if after_drift else 0.0,
     )
     examples = Examples(rows.images, rows.labels, rows.new)
     validation = Examples(splits.validation.images, splits.validation.labels, splits.validation.new)

@@ -26,7 +26,10 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train. `new_share` is the share of each batch drawn from the new condition, when there is one."""
+    """How to train. `new_share` is the share of each batch drawn from the new condition, when there is one.
+
+    `noise` is the most gaussian noise that augmentation adds, as a standard deviation in shares of full scale.
+    """
 
     epochs: int
     batch: int
@@ -37,6 +40,7 @@ class Recipe:
     seed: int
     label_smoothing: float = 0.05
     weight_decay: float = 5e-4
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,11 @@ class Trainer:
         torch.manual_seed(self._recipe.seed * 1_000_003 + epoch)
         generator = torch.Generator().manual_seed(self._recipe.seed * 1_000_003 + epoch)
         self._network.train()
+        noise = self._recipe.noise / float(self._network.deviation)
         losses = []
         for rows in batches(train, self._recipe, epoch):
             images = self._network.normalise(torch.from_numpy(train.images[rows]))
-            images = augment(images, generator, flip=self._recipe.flip)
+            images = augment(images, generator, flip=self._recipe.flip, noise=noise)
             loss: Tensor = self._loss(self._network.classify(images)[0], torch.from_numpy(train.labels[rows]))
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -100,7 +100,14 @@ class Labeling(Protocol):
     """The owner of datasets. Raises `Unavailable`, `NotFound`."""
 
     async def request(
-        self, request_id: str, dataset: str, *, labels_since: datetime | None, labels_wanted: int, model: str
+        self,
+        request_id: str,
+        dataset: str,
+        *,
+        labels_since: datetime | None,
+        labels_wanted: int,
+        cameras: Sequence[str],
+        model: str,
     ) -> LabelsAnswer: ...
 
     async def cancel(self, request_id: str) -> None: ...

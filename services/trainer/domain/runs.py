@@ -27,8 +27,8 @@ OVER = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
 class Run:
     """One run. Times are aware, UTC; `result` is the child's answer as protobuf bytes once there is one.
 
-    `labels_since` and `labels_wanted` say what a waiting run waits for. `weights` names the torch weights in the
-    object store that a later run may start from. `epoch` counts the epochs that are done.
+    `labels_since`, `labels_wanted` and `cameras` say what a waiting run waits for. `weights` names the torch weights in
+    the object store that a later run may start from. `epoch` counts the epochs that are done.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Run:
     created_at: datetime
     labels_since: datetime | None = None
     labels_wanted: int = 0
+    cameras: tuple[str, ...] = ()
     expires_at: datetime | None = None
     waiting_for: str = ""
     warm_start_from: str = ""

@@ -42,6 +42,7 @@ class Listener:
                 request_id=request.request_id,
                 labels_since=_time(request, "labels_since"),
                 labels_wanted=request.labels_wanted,
+                cameras=tuple(request.cameras),
                 expires_at=_time(request, "expires_at"),
             )
             with bind_trace(delivery.traceparent):

@@ -136,7 +136,12 @@ def _row(run: Run) -> dict[str, Any]:
     row = {field.name: getattr(run, field.name) for field in fields(run)}
     for name in TIMES:
         row[name] = _naive(row[name]) if row[name] is not None else None
-    return {**row, "state": run.state.value, "class_names": json.dumps(run.class_names)}
+    return {
+        **row,
+        "state": run.state.value,
+        "class_names": json.dumps(run.class_names),
+        "cameras": json.dumps(run.cameras),
+    }
 
 
 def _run(row: Row[Any]) -> Run:
@@ -145,6 +150,7 @@ def _run(row: Row[Any]) -> Run:
         values[name] = values[name].replace(tzinfo=UTC) if values[name] is not None else None
     values["state"] = RunState(values["state"])
     values["class_names"] = tuple(json.loads(values["class_names"]))
+    values["cameras"] = tuple(json.loads(values["cameras"]))
     return Run(**values)
 
 

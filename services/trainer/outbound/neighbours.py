@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Self
@@ -46,7 +47,14 @@ class GrpcLabeling:
     stub: labeling_pb2_grpc.LabelingServiceAsyncStub
 
     async def request(
-        self, request_id: str, dataset: str, *, labels_since: datetime | None, labels_wanted: int, model: str
+        self,
+        request_id: str,
+        dataset: str,
+        *,
+        labels_since: datetime | None,
+        labels_wanted: int,
+        cameras: Sequence[str],
+        model: str,
     ) -> LabelsAnswer:
         answer = await call(
             self.stub.RequestDatasetVersion,
@@ -55,6 +63,7 @@ class GrpcLabeling:
                 dataset=dataset,
                 labels_since=wire.timestamp(labels_since),
                 labels_wanted=labels_wanted,
+                cameras=cameras,
                 model=model,
             ),
             timeout_s=60.0,

@@ -26,6 +26,7 @@ runs = Table(
     Column("created_at", DateTime, nullable=False, index=True),
     Column("labels_since", DateTime),
     Column("labels_wanted", Integer, nullable=False),
+    Column("cameras", Text, nullable=False, server_default="[]"),
     Column("expires_at", DateTime),
     Column("waiting_for", Text, nullable=False),
     Column("warm_start_from", String(16), nullable=False),

@@ -70,6 +70,25 @@ async def test_the_manifest_says_what_the_version_says(tmp_path: Path) -> None:
         }  # fmt: skip
 
 
+async def test_only_the_cameras_that_are_asked_for_are_of_the_new_condition(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as labeling:
+        await labeling.datasets.put("garments", CLASSES, ("*",))
+        elsewhere = [(one, (Label(CLASSES[0]),)) for one in stream(30, first=1_000, cameras=("gate-2",))]
+        await labeling.labels.import_labels("garments", CLASSES, (), elsewhere, "ann")
+        await show(labeling, 200)
+
+        progress = await labeling.versions.request(
+            "r-1", "garments", START, 20, "garments", "trainer", cameras=("gate-1",)
+        )
+        assert (progress.version, progress.labels_present, progress.tasks_open) == (None, 0, 22)
+        assert await labeling.answer_all(most=22) == 22
+
+        (created,) = await labeling.created()
+        assert created.value.version.condition_labels == 22
+        rows = pq.read_table(io.BytesIO(await labeling.objects.get(created.value.version.manifest.digest))).to_pylist()
+        assert {(row["camera_id"], row["condition"]) for row in rows} == {("gate-1", "new"), ("gate-2", "old")}
+
+
 async def test_an_open_request_is_served_after_a_restart(tmp_path: Path) -> None:
     broker = MemoryBroker()
     async with world(tmp_path, QUIET, broker) as labeling:

@@ -107,6 +107,7 @@ async def test_a_request_waits_and_says_so_once_for_each_change_of_words(tmp_pat
         ]
         run = await trainer.run_of("r-1")
         assert (run.state, run.dataset, run.requested_by) == (RunState.WAITING, "garments", "monitor")
+        assert run.cameras == trainer.labeling.cameras == ("gate-1", "gate-2")
         assert {delivery.traceparent for delivery in trainer.bus.events(RUN_WAITING)} == {TRACE}
 
 

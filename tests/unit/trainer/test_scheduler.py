@@ -58,7 +58,7 @@ async def test_a_run_starts_from_the_champion_that_was_trained_here(tmp_path: Pa
             cold = await trainer.until((await queued(trainer, from_scratch=True)).id, RunState.SUCCEEDED)
             trainer.registry.live = CHAMPION
             foreign = await trainer.until((await queued(trainer, epochs=2)).id, RunState.SUCCEEDED)
-        assert (warm.warm_start_from, warm.epochs) == ("3", 5)
+        assert (warm.warm_start_from, warm.epochs) == ("3", 8)
         assert (cold.warm_start_from, cold.epochs) == ("", 6)
         assert (foreign.warm_start_from, foreign.epochs) == ("", 2)
         jobs = {job.run_id: job for job in trainer.processes.jobs}

@@ -69,6 +69,17 @@ def test_augmentation_is_mild_and_repeats_by_generator() -> None:
     assert 16 <= sum(not torch.equal(a, b) for a, b in zip(plain, mirrored, strict=True)) <= 64
 
 
+def test_half_of_the_images_get_noise_up_to_what_is_asked_for() -> None:
+    flat = torch.zeros(400, 1, 28, 28)
+    plain = augment(flat, torch.Generator().manual_seed(1), flip=False)
+    rough = augment(flat, torch.Generator().manual_seed(1), flip=False, noise=0.5)
+    assert float(plain.flatten(1).std(1).max()) < 0.1
+    deviation = (rough[:, :, 2:-2, 2:-2] - rough[:, :, 2:-2, 2:-2].mean((2, 3), keepdim=True)).flatten(1).std(1)
+    noisy = deviation[deviation > 0.1]
+    assert 120 <= len(noisy) <= 200
+    assert 0.4 < float(noisy.max()) < 0.55
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (2, 1), (2, 2), (4, 1), (1, 4), (5, 1)])
 def test_runs_of_any_length_have_a_schedule(tmp_path: Path, epochs: int, steps: int) -> None:
     recipe = replace(RECIPE, epochs=epochs, steps_an_epoch=steps)
@@ -77,7 +88,9 @@ def test_runs_of_any_length_have_a_schedule(tmp_path: Path, epochs: int, steps: 
     assert [progress.epoch for progress in said] == list(range(1, epochs + 1))
 
 
-def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noise", [0.0, 0.25])
+def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path: Path, noise: float) -> None:
+    recipe = replace(RECIPE, noise=noise)
     train, validation = examples(40, 8), examples(6, 0)
 
     class Killed(Exception):
@@ -91,11 +104,11 @@ def test_a_resumed_training_ends_where_an_undisturbed_one_does(tmp_path: Path) -
         raise Killed
 
     undisturbed, resumed = network(), network()
-    Trainer(undisturbed, RECIPE, tmp_path / "a.pt").run(train, validation, lambda _: None)
+    Trainer(undisturbed, recipe, tmp_path / "a.pt").run(train, validation, lambda _: None)
     with pytest.raises(Killed):
-        Trainer(network(), RECIPE, tmp_path / "b.pt").run(train, validation, kill)
+        Trainer(network(), recipe, tmp_path / "b.pt").run(train, validation, kill)
     said: list[Progress] = []
-    Trainer(resumed, RECIPE, tmp_path / "b.pt").run(train, validation, said.append)
+    Trainer(resumed, recipe, tmp_path / "b.pt").run(train, validation, said.append)
     assert [progress.epoch for progress in said] == [2]
     for one, other in zip(undisturbed.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,7 @@ class Labeling(labeling_pb2_grpc.LabelingServiceServicer):
 
     async def RequestDatasetVersion(self, request: Any, context: Any) -> labeling_pb2.RequestDatasetVersionResponse:
         assert (request.dataset, request.model, request.labels_wanted) == ("garments", "garments", 40)
+        assert list(request.cameras) == ["gate-1"]
         if request.request_id == "waits":
             return labeling_pb2.RequestDatasetVersionResponse(labels_present=12, labels_wanted=40)
         return labeling_pb2.RequestDatasetVersionResponse(version=cut(), labels_present=40, labels_wanted=40)
@@ -174,8 +176,10 @@ async def test_neighbours_are_asked_over_grpc() -> None:
     await served.server.start()
     address = f"127.0.0.1:{port}"
     version = DatasetVersion("garments", 4, "m" * 64, CLASSES, 40)
-    async with Neighbours(Addresses(labeling=address, registry=address)) as neighbours:
-        wanted = {"labels_since": START, "labels_wanted": 40, "model": "garments"}
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(served.server.stop, None)
+        neighbours = await stack.enter_async_context(Neighbours(Addresses(labeling=address, registry=address)))
+        wanted = {"labels_since": START, "labels_wanted": 40, "cameras": ("gate-1",), "model": "garments"}
         waits = await neighbours.labeling.request("waits", "garments", **wanted)  # type: ignore[arg-type]
         assert (waits.version, waits.present, waits.wanted) == (None, 12, 40)
         there = await neighbours.labeling.request("there", "garments", **wanted)  # type: ignore[arg-type]

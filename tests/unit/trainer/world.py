@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,12 +53,21 @@ class FakeLabeling:
     present: int = 0
     error: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    cameras: Sequence[str] = ()
     cancelled: list[str] = field(default_factory=list)
 
     async def request(
-        self, request_id: str, dataset: str, *, labels_since: datetime | None, labels_wanted: int, model: str
+        self,
+        request_id: str,
+        dataset: str,
+        *,
+        labels_since: datetime | None,
+        labels_wanted: int,
+        cameras: Sequence[str],
+        model: str,
     ) -> LabelsAnswer:
         self.asked.append(request_id)
+        self.cameras = cameras
         if self.error is not None:
             raise self.error
         return LabelsAnswer(self.ready.get(request_id), self.present, labels_wanted)
@@ -190,6 +199,7 @@ class World:
             labels_wanted=wanted,
             labels_since=timestamp(START),
             expires_at=timestamp(START + timedelta(seconds=expires_after_s)),
+            cameras=("gate-1", "gate-2"),
         )
         event = Event(RETRAIN_REQUESTED, "garments", value, derive_id("request", request_id), START, TRACE)
         await self.bus.publish([event])

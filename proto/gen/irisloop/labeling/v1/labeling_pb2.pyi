@@ -1055,6 +1055,7 @@ class RequestDatasetVersionRequest(_message.Message):
     LABELS_SINCE_FIELD_NUMBER: _builtins.int
     LABELS_WANTED_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    CAMERAS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Asking twice with one id is asking once."""
     dataset: _builtins.str
@@ -1066,6 +1067,10 @@ class RequestDatasetVersionRequest(_message.Message):
     def labels_since(self) -> _timestamp_pb2.Timestamp:
         """Labels of assets captured at or after this time are wanted ..."""
 
+    @_builtins.property
+    def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only labels of these cameras are wanted, by id; of all when empty."""
+
     def __init__(
         self,
         *,
@@ -1074,10 +1079,11 @@ class RequestDatasetVersionRequest(_message.Message):
         labels_since: _timestamp_pb2.Timestamp | None = ...,
         labels_wanted: _builtins.int = ...,
         model: _builtins.str = ...,
+        cameras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["labels_since", b"labels_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "dataset", b"dataset", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,21 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!irisloop/monitor/v1/monitor.proto\x12\x13irisloop.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x0f\x43hannelEvidence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x11\n\tstatistic\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x16\n\x0ereference_mean\x18\x06 \x01(\x01\x12\x14\n\x0c\x63urrent_mean\x18\x07 \x01(\x01\x12\x13\n\x0bshift_sigma\x18\x08 \x01(\x01\"\xa5\x01\n\x0cRiskEvidence\x12\x16\n\x0e\x62\x61seline_error\x18\x01 \x01(\x01\x12\x17\n\x0f\x62\x61seline_labels\x18\x02 \x01(\x04\x12\x15\n\rcurrent_error\x18\x03 \x01(\x01\x12\x19\n\x11\x63urrent_error_low\x18\x04 \x01(\x01\x12\x1a\n\x12\x63urrent_error_high\x18\x05 \x01(\x01\x12\x16\n\x0e\x63urrent_labels\x18\x06 \x01(\x04\"\xde\x04\n\x08Incident\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12.\n\x05\x63\x61use\x18\x05 \x01(\x0e\x32\x1f.irisloop.monitor.v1.DriftCause\x12,\n\x04harm\x18\x06 \x01(\x0e\x32\x1e.irisloop.monitor.v1.DriftHarm\x12.\n\x05shape\x18\x07 \x01(\x0e\x32\x1f.irisloop.monitor.v1.DriftShape\x12,\n\x08\x62\x65gan_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65tected_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0blevel_since\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63\x61meras\x18\x0b \x03(\t\x12\x13\n\x0b\x63lass_names\x18\x0c \x03(\t\x12\x36\n\x08\x65vidence\x18\r \x03(\x0b\x32$.irisloop.monitor.v1.ChannelEvidence\x12/\n\x04risk\x18\x0e \x01(\x0b\x32!.irisloop.monitor.v1.RiskEvidence\x12-\n\tclosed_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10trigger_asset_id\x18\x10 \x01(\t\"R\n\rDriftDetected\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.irisloop.monitor.v1.Incident\x12\x10\n\x08revision\x18\x02 \x01(\r\"`\n\x0b\x41lertRaised\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\x0f\n\x07summary\x18\x05 \x01(\t\"\xab\x02\n\x10RetrainRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0bincident_id\x18\x04 \x01(\t\x12\x30\n\x0clabels_since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlabels_wanted\x18\x06 \x01(\r\x12\x30\n\x0crequested_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x13\n\x0b\x63lass_names\x18\n \x03(\t\"\x82\x01\n\x0fRetrainDeclined\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0b\x64\x65\x63lined_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x80\x01\n\x10\x43hallengerJudged\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\t\x12\x12\n\nchallenger\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\r\n\x05pairs\x18\x05 \x01(\x04\x12\x17\n\x0fmean_difference\x18\x06 \x01(\x01\":\n\rSnapshotTaken\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x63odec\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\x0c\"\xa0\x01\n\x0c\x43\x61meraStatus\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12\x13\n\x0bpredictions\x18\x03 \x01(\x04\x12\x36\n\x08\x63hannels\x18\x04 \x03(\x0b\x32$.irisloop.monitor.v1.ChannelEvidence\"\xb3\x02\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12\x13\n\x0bpredictions\x18\x04 \x01(\x04\x12\x0e\n\x06labels\x18\x05 \x01(\x04\x12/\n\x04risk\x18\x06 \x01(\x0b\x32!.irisloop.monitor.v1.RiskEvidence\x12\x32\n\x07\x63\x61meras\x18\x07 \x03(\x0b\x32!.irisloop.monitor.v1.CameraStatus\x12/\n\x08incident\x18\x08 \x01(\x0b\x32\x1d.irisloop.monitor.v1.Incident\x12\x17\n\x0fopen_request_id\x18\t \x01(\t\"!\n\x10GetStatusRequest\x12\r\n\x05model\x18\x01 \x01(\t\"E\n\x11GetStatusResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .irisloop.monitor.v1.ModelStatus\"_\n\x14ListIncidentsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15ListIncidentsResponse\x12\x30\n\tincidents\x18\x01 \x03(\x0b\x32\x1d.irisloop.monitor.v1.Incident\"\x8c\x01\n\x08\x44\x65\x63ision\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\ndecided_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x14ListDecisionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15ListDecisionsResponse\x12\x30\n\tdecisions\x18\x01 \x03(\x0b\x32\x1d.irisloop.monitor.v1.Decision\"\x94\x01\n\x12GetAccuracyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12(\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x13GetAccuracyResponse\x12\x0e\n\x06labels\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x03 \x01(\x01\x12\x15\n\raccuracy_high\x18\x04 \x01(\x01*\xad\x01\n\x0cMonitorState\x12\x1d\n\x19MONITOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MONITOR_STATE_LEARNING\x10\x01\x12\x14\n\x10MONITOR_STATE_OK\x10\x02\x12\x16\n\x12MONITOR_STATE_WARN\x10\x03\x12\x17\n\x13MONITOR_STATE_ALARM\x10\x04\x12\x1b\n\x17MONITOR_STATE_CONFIRMED\x10\x05*p\n\nDriftCause\x12\x1b\n\x17\x44RIFT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_CAUSE_CAMERA\x10\x01\x12\x15\n\x11\x44RIFT_CAUSE_SCENE\x10\x02\x12\x16\n\x12\x44RIFT_CAUSE_LABELS\x10\x03*l\n\tDriftHarm\x12\x1a\n\x16\x44RIFT_HARM_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44RIFT_HARM_NONE\x10\x01\x12\x16\n\x12\x44RIFT_HARM_UNKNOWN\x10\x02\x12\x16\n\x12\x44RIFT_HARM_CROSSED\x10\x03*\x92\x01\n\nDriftShape\x12\x1b\n\x17\x44RIFT_SHAPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_SHAPE_SUDDEN\x10\x01\x12\x17\n\x13\x44RIFT_SHAPE_GRADUAL\x10\x02\x12\x1b\n\x17\x44RIFT_SHAPE_INCREMENTAL\x10\x03\x12\x19\n\x15\x44RIFT_SHAPE_RECURRING\x10\x04\x32\x9e\x03\n\x0eMonitorService\x12Z\n\tGetStatus\x12%.irisloop.monitor.v1.GetStatusRequest\x1a&.irisloop.monitor.v1.GetStatusResponse\x12\x66\n\rListIncidents\x12).irisloop.monitor.v1.ListIncidentsRequest\x1a*.irisloop.monitor.v1.ListIncidentsResponse\x12\x66\n\rListDecisions\x12).irisloop.monitor.v1.ListDecisionsRequest\x1a*.irisloop.monitor.v1.ListDecisionsResponse\x12`\n\x0bGetAccuracy\x12\'.irisloop.monitor.v1.GetAccuracyRequest\x1a(.irisloop.monitor.v1.GetAccuracyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!irisloop/monitor/v1/monitor.proto\x12\x13irisloop.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\x0f\x43hannelEvidence\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x11\n\tcamera_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65tector\x18\x03 \x01(\t\x12\x11\n\tstatistic\x18\x04 \x01(\x01\x12\x11\n\tthreshold\x18\x05 \x01(\x01\x12\x16\n\x0ereference_mean\x18\x06 \x01(\x01\x12\x14\n\x0c\x63urrent_mean\x18\x07 \x01(\x01\x12\x13\n\x0bshift_sigma\x18\x08 \x01(\x01\"\xa5\x01\n\x0cRiskEvidence\x12\x16\n\x0e\x62\x61seline_error\x18\x01 \x01(\x01\x12\x17\n\x0f\x62\x61seline_labels\x18\x02 \x01(\x04\x12\x15\n\rcurrent_error\x18\x03 \x01(\x01\x12\x19\n\x11\x63urrent_error_low\x18\x04 \x01(\x01\x12\x1a\n\x12\x63urrent_error_high\x18\x05 \x01(\x01\x12\x16\n\x0e\x63urrent_labels\x18\x06 \x01(\x04\"\xde\x04\n\x08Incident\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x30\n\x05state\x18\x04 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12.\n\x05\x63\x61use\x18\x05 \x01(\x0e\x32\x1f.irisloop.monitor.v1.DriftCause\x12,\n\x04harm\x18\x06 \x01(\x0e\x32\x1e.irisloop.monitor.v1.DriftHarm\x12.\n\x05shape\x18\x07 \x01(\x0e\x32\x1f.irisloop.monitor.v1.DriftShape\x12,\n\x08\x62\x65gan_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65tected_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0blevel_since\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63\x61meras\x18\x0b \x03(\t\x12\x13\n\x0b\x63lass_names\x18\x0c \x03(\t\x12\x36\n\x08\x65vidence\x18\r \x03(\x0b\x32$.irisloop.monitor.v1.ChannelEvidence\x12/\n\x04risk\x18\x0e \x01(\x0b\x32!.irisloop.monitor.v1.RiskEvidence\x12-\n\tclosed_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10trigger_asset_id\x18\x10 \x01(\t\"R\n\rDriftDetected\x12/\n\x08incident\x18\x01 \x01(\x0b\x32\x1d.irisloop.monitor.v1.Incident\x12\x10\n\x08revision\x18\x02 \x01(\r\"`\n\x0b\x41lertRaised\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x10\n\x08severity\x18\x04 \x01(\t\x12\x0f\n\x07summary\x18\x05 \x01(\t\"\xbc\x02\n\x10RetrainRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x13\n\x0bincident_id\x18\x04 \x01(\t\x12\x30\n\x0clabels_since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rlabels_wanted\x18\x06 \x01(\r\x12\x30\n\x0crequested_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x13\n\x0b\x63lass_names\x18\n \x03(\t\x12\x0f\n\x07\x63\x61meras\x18\x0b \x03(\t\"\x82\x01\n\x0fRetrainDeclined\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12/\n\x0b\x64\x65\x63lined_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x80\x01\n\x10\x43hallengerJudged\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08\x63hampion\x18\x02 \x01(\t\x12\x12\n\nchallenger\x18\x03 \x01(\t\x12\x0f\n\x07verdict\x18\x04 \x01(\t\x12\r\n\x05pairs\x18\x05 \x01(\x04\x12\x17\n\x0fmean_difference\x18\x06 \x01(\x01\":\n\rSnapshotTaken\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05\x63odec\x18\x02 \x01(\r\x12\r\n\x05state\x18\x03 \x01(\x0c\"\xa0\x01\n\x0c\x43\x61meraStatus\x12\x11\n\tcamera_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12\x13\n\x0bpredictions\x18\x03 \x01(\x04\x12\x36\n\x08\x63hannels\x18\x04 \x03(\x0b\x32$.irisloop.monitor.v1.ChannelEvidence\"\xb3\x02\n\x0bModelStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.irisloop.monitor.v1.MonitorState\x12\x13\n\x0bpredictions\x18\x04 \x01(\x04\x12\x0e\n\x06labels\x18\x05 \x01(\x04\x12/\n\x04risk\x18\x06 \x01(\x0b\x32!.irisloop.monitor.v1.RiskEvidence\x12\x32\n\x07\x63\x61meras\x18\x07 \x03(\x0b\x32!.irisloop.monitor.v1.CameraStatus\x12/\n\x08incident\x18\x08 \x01(\x0b\x32\x1d.irisloop.monitor.v1.Incident\x12\x17\n\x0fopen_request_id\x18\t \x01(\t\"!\n\x10GetStatusRequest\x12\r\n\x05model\x18\x01 \x01(\t\"E\n\x11GetStatusResponse\x12\x30\n\x06models\x18\x01 \x03(\x0b\x32 .irisloop.monitor.v1.ModelStatus\"_\n\x14ListIncidentsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15ListIncidentsResponse\x12\x30\n\tincidents\x18\x01 \x03(\x0b\x32\x1d.irisloop.monitor.v1.Incident\"\x8c\x01\n\x08\x44\x65\x63ision\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bincident_id\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x63ision\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\ndecided_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x14ListDecisionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15ListDecisionsResponse\x12\x30\n\tdecisions\x18\x01 \x03(\x0b\x32\x1d.irisloop.monitor.v1.Decision\"\x94\x01\n\x12GetAccuracyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12(\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x02to\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x13GetAccuracyResponse\x12\x0e\n\x06labels\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x14\n\x0c\x61\x63\x63uracy_low\x18\x03 \x01(\x01\x12\x15\n\raccuracy_high\x18\x04 \x01(\x01*\xad\x01\n\x0cMonitorState\x12\x1d\n\x19MONITOR_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16MONITOR_STATE_LEARNING\x10\x01\x12\x14\n\x10MONITOR_STATE_OK\x10\x02\x12\x16\n\x12MONITOR_STATE_WARN\x10\x03\x12\x17\n\x13MONITOR_STATE_ALARM\x10\x04\x12\x1b\n\x17MONITOR_STATE_CONFIRMED\x10\x05*p\n\nDriftCause\x12\x1b\n\x17\x44RIFT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_CAUSE_CAMERA\x10\x01\x12\x15\n\x11\x44RIFT_CAUSE_SCENE\x10\x02\x12\x16\n\x12\x44RIFT_CAUSE_LABELS\x10\x03*l\n\tDriftHarm\x12\x1a\n\x16\x44RIFT_HARM_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44RIFT_HARM_NONE\x10\x01\x12\x16\n\x12\x44RIFT_HARM_UNKNOWN\x10\x02\x12\x16\n\x12\x44RIFT_HARM_CROSSED\x10\x03*\x92\x01\n\nDriftShape\x12\x1b\n\x17\x44RIFT_SHAPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_SHAPE_SUDDEN\x10\x01\x12\x17\n\x13\x44RIFT_SHAPE_GRADUAL\x10\x02\x12\x1b\n\x17\x44RIFT_SHAPE_INCREMENTAL\x10\x03\x12\x19\n\x15\x44RIFT_SHAPE_RECURRING\x10\x04\x32\x9e\x03\n\x0eMonitorService\x12Z\n\tGetStatus\x12%.irisloop.monitor.v1.GetStatusRequest\x1a&.irisloop.monitor.v1.GetStatusResponse\x12\x66\n\rListIncidents\x12).irisloop.monitor.v1.ListIncidentsRequest\x1a*.irisloop.monitor.v1.ListIncidentsResponse\x12\x66\n\rListDecisions\x12).irisloop.monitor.v1.ListDecisionsRequest\x1a*.irisloop.monitor.v1.ListDecisionsResponse\x12`\n\x0bGetAccuracy\x12\'.irisloop.monitor.v1.GetAccuracyRequest\x1a(.irisloop.monitor.v1.GetAccuracyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'irisloop.monitor.v1.monitor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MONITORSTATE']._serialized_start=3175
-  _globals['_MONITORSTATE']._serialized_end=3348
-  _globals['_DRIFTCAUSE']._serialized_start=3350
-  _globals['_DRIFTCAUSE']._serialized_end=3462
-  _globals['_DRIFTHARM']._serialized_start=3464
-  _globals['_DRIFTHARM']._serialized_end=3572
-  _globals['_DRIFTSHAPE']._serialized_start=3575
-  _globals['_DRIFTSHAPE']._serialized_end=3721
+  _globals['_MONITORSTATE']._serialized_start=3192
+  _globals['_MONITORSTATE']._serialized_end=3365
+  _globals['_DRIFTCAUSE']._serialized_start=3367
+  _globals['_DRIFTCAUSE']._serialized_end=3479
+  _globals['_DRIFTHARM']._serialized_start=3481
+  _globals['_DRIFTHARM']._serialized_end=3589
+  _globals['_DRIFTSHAPE']._serialized_start=3592
+  _globals['_DRIFTSHAPE']._serialized_end=3738
   _globals['_CHANNELEVIDENCE']._serialized_start=92
   _globals['_CHANNELEVIDENCE']._serialized_end=268
   _globals['_RISKEVIDENCE']._serialized_start=271
@@ -51,35 +51,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALERTRAISED']._serialized_start=1131
   _globals['_ALERTRAISED']._serialized_end=1227
   _globals['_RETRAINREQUESTED']._serialized_start=1230
-  _globals['_RETRAINREQUESTED']._serialized_end=1529
-  _globals['_RETRAINDECLINED']._serialized_start=1532
-  _globals['_RETRAINDECLINED']._serialized_end=1662
-  _globals['_CHALLENGERJUDGED']._serialized_start=1665
-  _globals['_CHALLENGERJUDGED']._serialized_end=1793
-  _globals['_SNAPSHOTTAKEN']._serialized_start=1795
-  _globals['_SNAPSHOTTAKEN']._serialized_end=1853
-  _globals['_CAMERASTATUS']._serialized_start=1856
-  _globals['_CAMERASTATUS']._serialized_end=2016
-  _globals['_MODELSTATUS']._serialized_start=2019
-  _globals['_MODELSTATUS']._serialized_end=2326
-  _globals['_GETSTATUSREQUEST']._serialized_start=2328
-  _globals['_GETSTATUSREQUEST']._serialized_end=2361
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2363
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2432
-  _globals['_LISTINCIDENTSREQUEST']._serialized_start=2434
-  _globals['_LISTINCIDENTSREQUEST']._serialized_end=2529
-  _globals['_LISTINCIDENTSRESPONSE']._serialized_start=2531
-  _globals['_LISTINCIDENTSRESPONSE']._serialized_end=2604
-  _globals['_DECISION']._serialized_start=2607
-  _globals['_DECISION']._serialized_end=2747
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=2749
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=2844
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=2846
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2919
-  _globals['_GETACCURACYREQUEST']._serialized_start=2922
-  _globals['_GETACCURACYREQUEST']._serialized_end=3070
-  _globals['_GETACCURACYRESPONSE']._serialized_start=3072
-  _globals['_GETACCURACYRESPONSE']._serialized_end=3172
-  _globals['_MONITORSERVICE']._serialized_start=3724
-  _globals['_MONITORSERVICE']._serialized_end=4138
+  _globals['_RETRAINREQUESTED']._serialized_end=1546
+  _globals['_RETRAINDECLINED']._serialized_start=1549
+  _globals['_RETRAINDECLINED']._serialized_end=1679
+  _globals['_CHALLENGERJUDGED']._serialized_start=1682
+  _globals['_CHALLENGERJUDGED']._serialized_end=1810
+  _globals['_SNAPSHOTTAKEN']._serialized_start=1812
+  _globals['_SNAPSHOTTAKEN']._serialized_end=1870
+  _globals['_CAMERASTATUS']._serialized_start=1873
+  _globals['_CAMERASTATUS']._serialized_end=2033
+  _globals['_MODELSTATUS']._serialized_start=2036
+  _globals['_MODELSTATUS']._serialized_end=2343
+  _globals['_GETSTATUSREQUEST']._serialized_start=2345
+  _globals['_GETSTATUSREQUEST']._serialized_end=2378
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2380
+  _globals['_GETSTATUSRESPONSE']._serialized_end=2449
+  _globals['_LISTINCIDENTSREQUEST']._serialized_start=2451
+  _globals['_LISTINCIDENTSREQUEST']._serialized_end=2546
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_start=2548
+  _globals['_LISTINCIDENTSRESPONSE']._serialized_end=2621
+  _globals['_DECISION']._serialized_start=2624
+  _globals['_DECISION']._serialized_end=2764
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=2766
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=2861
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=2863
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=2936
+  _globals['_GETACCURACYREQUEST']._serialized_start=2939
+  _globals['_GETACCURACYREQUEST']._serialized_end=3087
+  _globals['_GETACCURACYRESPONSE']._serialized_start=3089
+  _globals['_GETACCURACYRESPONSE']._serialized_end=3189
+  _globals['_MONITORSERVICE']._serialized_start=3741
+  _globals['_MONITORSERVICE']._serialized_end=4155
 # @@protoc_insertion_point(module_scope)

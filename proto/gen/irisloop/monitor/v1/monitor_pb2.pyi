@@ -334,6 +334,7 @@ class RetrainRequested(_message.Message):
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    CAMERAS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -350,6 +351,10 @@ class RetrainRequested(_message.Message):
     def expires_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels of these cameras are of the new condition; of all when empty."""
+
     def __init__(
         self,
         *,
@@ -363,10 +368,11 @@ class RetrainRequested(_message.Message):
         expires_at: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         class_names: _abc.Iterable[_builtins.str] | None = ...,
+        cameras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "labels_since", b"labels_since", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "expires_at", b"expires_at", "incident_id", b"incident_id", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "reason", b"reason", "request_id", b"request_id", "requested_at", b"requested_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "class_names", b"class_names", "expires_at", b"expires_at", "incident_id", b"incident_id", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "reason", b"reason", "request_id", b"request_id", "requested_at", b"requested_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
