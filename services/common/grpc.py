@@ -283,7 +283,11 @@ async def call(
 
 
 def translated(error: grpc.aio.AioRpcError) -> IrisloopError:
-    """The neighbour's status as one of our errors, with its reason and field."""
+    """The neighbour's status as one of our errors, with its reason and field.
+
+    A status that blames neither the request nor the state (INTERNAL, UNKNOWN, UNIMPLEMENTED, ...) says that the
+    neighbour is broken or of another version; what it was asked to do waits for it.
+    """
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
 
@@ -296,5 +300,5 @@ def translated(error: grpc.aio.AioRpcError) -> IrisloopError:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):
             reason, field = info.reason, info.metadata.get("field", "")
-    kind = ERRORS.get(error.code(), IrisloopError)
+    kind = ERRORS.get(error.code(), Unavailable)
     return kind(error.details() or error.code().name, field=field, reason=reason)

@@ -93,9 +93,14 @@ BUS_LAG: Final = Gauge(
     "Records a handler has not handled yet; handler: one of topics.yaml.",
     ["handler"],
 )
+BUS_LOST: Final = Counter(
+    "irisloop_common_bus_lost_total",
+    "Offsets that retention removed before a handler reached them; handler: one of topics.yaml.",
+    ["handler"],
+)
 BUS_BACKLOG_SHARE: Final = Gauge(
     "irisloop_common_bus_backlog_share",
-    "Age of a handler's oldest waiting record as a share of its topic's retention; an alarm above 0.5.",
+    "How much of what its topic keeps a handler has still to handle, by age or size; an alarm above 0.5.",
     ["handler"],
 )
 

@@ -6,6 +6,7 @@ imported (it costs half a second and 20 MB).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import re
@@ -26,7 +27,7 @@ with without("rich"):  # for coloured tracebacks: 0.2 s and 5 MB in each process
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
-    from opentelemetry.trace import Link, Tracer
+    from opentelemetry.trace import Span, Tracer
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -68,6 +69,14 @@ def is_valid(traceparent: str) -> bool:
     return match[2] != "0" * 32 and match[3] != "0" * 16
 
 
+def continued(traceparent: str, cause: str) -> str:
+    """The traceparent when it is valid, else one of a new trace that derives from the cause: the same for a repeat."""
+    if traceparent and is_valid(traceparent):
+        return traceparent
+    digest = hashlib.sha256(cause.encode()).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-01"
+
+
 def trace_id(traceparent: str) -> str:
     """The trace's id of 32 hex digits, or "" when there is none."""
     return traceparent[3:35] if len(traceparent) >= 55 else ""
@@ -101,32 +110,67 @@ class bind_trace:  # noqa: N801 - reads as a verb: `with bind_trace(traceparent)
 
 
 @contextmanager
-def span(name: str, *, links: Sequence[str] = (), **attributes: str | int | float | bool) -> Iterator[str]:
+def span(name: str, **attributes: str | int | float | bool) -> Iterator[str]:
     """A piece of work in the current trace; yields its traceparent, which is current inside.
 
-    `links` are traceparents of other traces that the work belongs to (a batch of messages). Without a collector only
-    the ids are kept going.
+    Without a collector only the ids are kept going.
     """
     if _tracing.tracer is None:
         with bind_trace(_traceparent.get()) as traceparent:
             yield traceparent
         return
-    with _recorded(_tracing.tracer, name, links, attributes) as traceparent:
+    with _recorded(_tracing.tracer, name, attributes) as traceparent:
         yield traceparent
 
 
 @contextmanager
-def _recorded(
-    tracer: Tracer, name: str, links: Sequence[str], attributes: Mapping[str, str | int | float | bool]
-) -> Iterator[str]:
+def _recorded(tracer: Tracer, name: str, attributes: Mapping[str, str | int | float | bool]) -> Iterator[str]:
+    context = _context(_traceparent.get())
+    with (
+        tracer.start_as_current_span(name, context=context, attributes=attributes) as recorded,
+        bind_trace(_traceparent_of(recorded)) as traceparent,
+    ):
+        yield traceparent
+
+
+@contextmanager
+def message_spans(
+    name: str, traceparents: Sequence[str], **attributes: str | int | float | bool
+) -> Iterator[Sequence[str]]:
+    """A span in the trace of each message while a batch of them is worked on; yields the spans' traceparents.
+
+    Without a collector the messages' own come back.
+    """
+    if _tracing.tracer is None:
+        yield traceparents
+        return
+    from opentelemetry.trace import SpanKind, Status, StatusCode
+
+    spans = [
+        _tracing.tracer.start_span(name, _context(traceparent), SpanKind.CONSUMER, attributes)
+        for traceparent in traceparents
+    ]
+    try:
+        yield [_traceparent_of(one) for one in spans]
+    except BaseException as error:
+        for one in spans:
+            one.set_status(Status(StatusCode.ERROR, repr(error)))
+        raise
+    finally:
+        for one in spans:
+            one.end()
+
+
+def _context(traceparent: str) -> Any:
     from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
-    parent = _span_context(_traceparent.get())
-    context = set_span_in_context(NonRecordingSpan(parent)) if parent is not None else None
-    with tracer.start_as_current_span(name, context=context, links=_links(links), attributes=attributes) as recorded:
-        own = recorded.get_span_context()
-        with bind_trace(f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}") as traceparent:
-            yield traceparent
+    parent = _span_context(traceparent)
+    return set_span_in_context(NonRecordingSpan(parent)) if parent is not None else None
+
+
+def _traceparent_of(span: Span) -> str:
+    own = span.get_span_context()
+    return f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"
 
 
 def _span_context(traceparent: str) -> Any:
@@ -136,13 +180,6 @@ def _span_context(traceparent: str) -> Any:
         return None
     _, trace, parent, flags = traceparent.split("-")[:4]
     return SpanContext(int(trace, 16), int(parent, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
-
-
-def _links(traceparents: Sequence[str]) -> list[Link]:
-    from opentelemetry.trace import Link
-
-    contexts = (_span_context(traceparent) for traceparent in traceparents)
-    return [Link(context) for context in contexts if context is not None]
 
 
 # ---- configuration ----

@@ -211,6 +211,8 @@ class EmbeddedKafka:
             "num.recovery.threads.per.data.dir": "2",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": str(INTERNAL_PARTITIONS),
+            # Longer than any topic is kept: a machine that slept for a fortnight goes on where it was.
+            "offsets.retention.minutes": str(32 * 24 * 60),
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "transaction.state.log.num.partitions": str(INTERNAL_PARTITIONS),

@@ -11,7 +11,6 @@ from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import DEPLOYMENT_CHANGED, PREDICTION_MADE
 
 from services.common.bus import Event, derive_id
-from services.common.telemetry import new_traceparent
 from services.serving.domain.features import Answer
 from services.serving.domain.ports import Deployment
 from services.serving.domain.predictions import Made
@@ -64,7 +63,7 @@ def asset_prediction(
         value=pb.PredictionMade(prediction=prediction),
         ce_id=made.id,
         ce_time=captured_at,
-        traceparent=new_traceparent(traceparent),
+        traceparent=traceparent,
         partition=partition,
     )
 

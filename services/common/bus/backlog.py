@@ -1,22 +1,23 @@
 """How far a listener is behind, and whether its backlog nears the end of what its topic keeps.
 
 What is dropped by retention before it was handled is lost, so at half of the way there is an alarm: a log line and
-`irisloop_common_bus_backlog_share`.
+`irisloop_common_bus_backlog_share`. What was dropped all the same is said: a log line and
+`irisloop_common_bus_lost_total`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.common.bus.api import Topic
 from services.common.bus.connection import BROKER_ERRORS
-from services.common.metrics import BUS_BACKLOG_SHARE, BUS_LAG
+from services.common.metrics import BUS_BACKLOG_SHARE, BUS_LAG, BUS_LOST
 from services.common.telemetry import log
 
 EVERY_S: Final = 15.0
@@ -25,16 +26,17 @@ ALARM_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in this process: records, and the topic, the broker's time (ms) and the size of the oldest of them."""
+    """What waits in this process of one partition: records, and the broker's time (ms) and size of the oldest."""
 
     records: int
     topic: str
+    partition: int
     oldest_ms: int
     bytes_each: int
 
 
 def share_of(waiting: Waiting, lag: int, topic: Topic[Any], now_ms: float) -> float:
-    """How much of what the topic keeps is waiting: 0 for nothing, 1 when the next record is dropped unhandled."""
+    """How much of what a partition keeps is waiting: 0 for nothing, 1 when the next record is dropped unhandled."""
     by_time = (now_ms - waiting.oldest_ms) / topic.retention_ms if topic.retention_ms > 0 else 0.0
     by_size = lag * waiting.bytes_each / topic.retention_bytes if topic.retention_bytes > 0 else 0.0
     return max(0.0, by_time, by_size)
@@ -49,9 +51,10 @@ async def watch(
     while True:
         try:
             queued = waiting()
-            lag = await _unread(consumer) + sum(one.records for one in queued)
+            unread = await _unread(consumer)
+            lag = sum(unread.values()) + sum(one.records for one in queued)
             now_ms = time.time() * 1000
-            share = max((share_of(one, lag, named[one.topic], now_ms) for one in queued), default=0.0)
+            share = max((_share(one, unread, named[one.topic], now_ms) for one in queued), default=0.0)
         except BROKER_ERRORS as error:
             log.debug("lag_unknown", handler=handler, error=repr(error))
         else:
@@ -65,10 +68,38 @@ async def watch(
         await asyncio.sleep(EVERY_S)
 
 
-async def _unread(consumer: AIOKafkaConsumer) -> int:
+def _share(waiting: Waiting, unread: Mapping[TopicPartition, int], topic: Topic[Any], now_ms: float) -> float:
+    lag = waiting.records + unread.get(TopicPartition(waiting.topic, waiting.partition), 0)
+    return share_of(waiting, lag, topic, now_ms)
+
+
+async def _unread(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
     places = sorted(consumer.assignment())
     if not places:
-        return 0
+        return {}
     async with asyncio.timeout(EVERY_S):
         ends = await consumer.end_offsets(places)
-        return sum([max(0, ends[place] - await consumer.position(place)) for place in places])
+        return {place: max(0, ends[place] - await consumer.position(place)) for place in places}
+
+
+async def starts_of(
+    consumer: AIOKafkaConsumer, handler: str, places: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Where to go on in each partition: at what is committed, or at the beginning, which may have moved past it."""
+    begins = await consumer.beginning_offsets(places)
+    starts = {}
+    for place in places:
+        committed = await consumer.committed(place)
+        starts[place] = begins[place] if committed is None else max(committed, begins[place])
+        if committed is not None and committed < begins[place]:
+            lost = begins[place] - committed
+            BUS_LOST.labels(handler).inc(lost)
+            log.error(
+                "records_lost_to_retention",
+                handler=handler,
+                topic=place.topic,
+                partition=place.partition,
+                first_offset=committed,
+                offsets=lost,
+            )
+    return starts

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from services.common.bus.api import PROTOBUF, Delivery, Event, Record, Topic
 from services.common.bus.drafts import make_delivery
 from services.common.errors import InvalidMessage
-from services.common.telemetry import current_traceparent
+from services.common.telemetry import continued, current_traceparent
 
 M = TypeVar("M", bound=Message)
 
@@ -101,15 +101,15 @@ def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
     except DecodeError as error:
         reason = f"the value is no {expected.decode()}: {error}"
         raise InvalidMessage(reason, field="value", reason="NOT_PROTOBUF") from error
-    ce_id = _text(headers.get("ce_id"), "ce_id")
+    ce_id = _text(headers.get("ce_id"), "ce_id") or derive_id(record.topic, str(record.partition), str(record.offset))
     return make_delivery(
         record,
         _text(record.key, "key"),
         value,
-        ce_id or derive_id(record.topic, str(record.partition), str(record.offset)),
+        ce_id,
         _time(headers.get("ce_time"), record.timestamp),
         _text(headers.get("ce_source"), "ce_source"),
-        _text(headers.get("traceparent"), "traceparent"),
+        continued(_text(headers.get("traceparent"), "traceparent"), ce_id),
     )
 
 

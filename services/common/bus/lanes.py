@@ -63,12 +63,14 @@ class Queue:
     def waiting(self) -> Waiting | None:
         """What waits, the batch in hand included; None when nothing does."""
         if self._in_hand is not None:
-            oldest_ms, size = int(self._in_hand.timestamp.timestamp() * 1000), len(self._in_hand.value)
-            return Waiting(len(self._waiting) + 1, self._in_hand.topic, oldest_ms, size)
+            record = self._in_hand
+            oldest_ms = int(record.timestamp.timestamp() * 1000)
+            return Waiting(len(self._waiting) + 1, record.topic, record.partition, oldest_ms, len(record.value))
         if not self._waiting:
             return None
         first = self._waiting[0]
-        return Waiting(len(self._waiting), first.topic, first.timestamp, first.serialized_value_size)
+        size = first.serialized_value_size
+        return Waiting(len(self._waiting), first.topic, first.partition, first.timestamp, size)
 
     def done(self) -> None:
         """The batch that was taken last took effect."""

@@ -13,9 +13,9 @@ from services.common.bus.cloudevents import Raw, decode
 from services.common.bus.deadletter import letter_of
 from services.common.bus.producing import raw_of
 from services.common.bus.suspects import Progress, Suspects
-from services.common.bus.work import Stopped, Worker, happens, note_refusal, rest
+from services.common.bus.work import Stopped, Worker, happens, in_hand, note_refusal, rest
 from services.common.errors import IrisloopError
-from services.common.telemetry import bind_trace, log
+from services.common.telemetry import log
 
 if TYPE_CHECKING:
     from services.common.bus.memory import MemoryBroker, MemoryBus
@@ -270,8 +270,8 @@ class MemoryStream(Listener):
     async def _process(self, unit: int, deliveries: Sequence[Delivery[Any]]) -> tuple[Outcome, list[Raw]]:
         if not deliveries:
             return Outcome((), {} if self._held[unit][1].held else None), []
-        with bind_trace(deliveries[0].traceparent):
-            outcome = await self._stream.processor.process(unit, deliveries)
+        with in_hand(self.service, self.handler, deliveries) as traced:
+            outcome = await self._stream.processor.process(unit, traced)
             return outcome, [raw_of(event, self.service) for event in outcome.events]
 
     def _commit(self, unit: int, records: Sequence[Record], outcome: Outcome, raws: Sequence[Raw]) -> None:

@@ -17,7 +17,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from services.common.bus.api import Record, Subscription
 from services.common.bus.assignors import CoPartitioned
-from services.common.bus.backlog import Waiting, watch
+from services.common.bus.backlog import Waiting, starts_of, watch
 from services.common.bus.cloudevents import decode
 from services.common.bus.connection import (
     BROKER_ERRORS,
@@ -175,10 +175,19 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """The group has decided: a lane for each partition."""
-        for place in assigned:
+        places = list(assigned)
+        for place in places:
             self._lanes[place] = self._lane(place)
+        await self._note_lost(places)
         self._say("")
         log.info("partitions_taken", handler=self._subscription.handler, count=len(self._lanes))
+
+    async def _note_lost(self, places: Collection[TopicPartition]) -> None:
+        """Say what retention removed while nobody listened; the client itself would skip it silently."""
+        if self._consumer is not None:
+            with suppress(*BROKER_ERRORS):  # a broker that goes away now ends the session, and the next one asks again
+                async with asyncio.timeout(COMMIT_S):
+                    await starts_of(self._consumer, self._subscription.handler, places)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Wait for the batches in hand, commit them, let the partitions go."""

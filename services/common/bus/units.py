@@ -16,17 +16,18 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, ProducerFenced
 
 from services.common.bus.api import Delivery, Outcome, Record, Stream
+from services.common.bus.backlog import starts_of
 from services.common.bus.cloudevents import Raw, decode
 from services.common.bus.connection import BROKER_ERRORS, close, make_producer, start
 from services.common.bus.deadletter import letter_of
 from services.common.bus.lanes import Queue
 from services.common.bus.producing import raw_of, send_all
 from services.common.bus.suspects import Progress, Suspects
-from services.common.bus.work import Stopped, backoff, happens, note_refusal, rest
+from services.common.bus.work import Stopped, backoff, happens, in_hand, note_refusal, rest
 from services.common.errors import IrisloopError
-from services.common.metrics import BUS_BATCH_SECONDS, BUS_RECORDS, BUS_RETRIES, BUS_TRANSACTIONS
+from services.common.metrics import BUS_RECORDS, BUS_RETRIES, BUS_TRANSACTIONS
 from services.common.settings import KafkaSettings
-from services.common.telemetry import bind_trace, log
+from services.common.telemetry import log
 
 if TYPE_CHECKING:
     from services.common.bus.kafka import KafkaBus
@@ -155,10 +156,8 @@ class StreamUnit:
         self.queue.clear()
         self._progress = Progress()
         self._deliveries = ()
-        begins = await self._consumer.beginning_offsets(self._places)
-        for place in self._places:
-            committed = await self._consumer.committed(place)
-            self._consumer.seek(place, begins[place] if committed is None else max(committed, begins[place]))
+        for place, offset in (await starts_of(self._consumer, self._stream.handler, self._places)).items():
+            self._consumer.seek(place, offset)
         await self._stream.processor.restore(self._number, self._bus)
         self.queue.clear()
         self._paused = True
@@ -236,8 +235,8 @@ class StreamUnit:
         """The outcome, and its events as they travel: they inherit the trace of the batch's first delivery."""
         if not deliveries:  # dead letters alone say nothing about what the processor holds back
             return Outcome((), {} if self._progress.held else None), []
-        with bind_trace(deliveries[0].traceparent), BUS_BATCH_SECONDS.labels(self._stream.handler).time():
-            outcome = await self._stream.processor.process(self._number, deliveries)
+        with in_hand(self._service, self._stream.handler, deliveries) as traced:
+            outcome = await self._stream.processor.process(self._number, traced)
             return outcome, [raw_of(event, self._service) for event in outcome.events]
 
     async def _commit(self, producer: AIOKafkaProducer, outcome: Outcome, raws: Sequence[Raw]) -> None:

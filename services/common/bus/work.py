@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from structlog.contextvars import bound_contextvars
 
 from services.common.bus.api import BatchHandler, Decoder, Delivery, Record
 from services.common.bus.cloudevents import REPLAY_FOR
 from services.common.errors import InvalidMessage, IrisloopError, PoisonedDelivery, Transient
 from services.common.metrics import BUS_BATCH_SECONDS, BUS_DEAD_LETTERS, BUS_RECORDS, BUS_RETRIES
-from services.common.telemetry import bind_trace, log
+from services.common.telemetry import bind_trace, log, message_spans
 
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
@@ -69,6 +72,24 @@ async def happens(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+@contextmanager
+def in_hand(service: str, handler: str, deliveries: Sequence[Delivery[Any]]) -> Iterator[list[Delivery[Any]]]:
+    """Measure the work on a batch, and let its log lines and spans say which; yields the deliveries in its spans."""
+    traces = [delivery.traceparent for delivery in deliveries]
+    first = deliveries[0].record
+    with (
+        BUS_BATCH_SECONDS.labels(handler).time(),
+        message_spans(f"{service}.{handler}", traces, **{"messaging.batch.message_count": len(traces)}) as spans,
+        bind_trace(spans[0]),
+        bound_contextvars(topic=first.topic, partition=first.partition, offset=first.offset),
+    ):
+        yield (
+            list(deliveries)
+            if spans is traces
+            else [replace(delivery, traceparent=own) for delivery, own in zip(deliveries, spans, strict=True)]
+        )
 
 
 @dataclass(slots=True)
@@ -153,8 +174,8 @@ class Worker:
         await self._retried(lambda: self._hand_over(deliveries))
 
     async def _hand_over(self, deliveries: list[Delivery[Any]]) -> None:
-        with bind_trace(deliveries[0].traceparent), BUS_BATCH_SECONDS.labels(self.handler).time():
-            await self.handle(deliveries)
+        with in_hand(self.service, self.handler, deliveries) as traced:
+            await self.handle(traced)
 
     async def _pause(self, error: Exception, tries: int) -> None:
         delay = backoff(tries - 1)

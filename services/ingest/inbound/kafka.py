@@ -12,6 +12,7 @@ from irisloop.topics import FRAME_CAPTURED
 from services.common.bus import derive_id
 from services.common.bus.api import PROTOBUF, Delivery, Record, Subscription
 from services.common.errors import InvalidMessage
+from services.common.telemetry import continued
 from services.ingest.domain.frames import Frame, check_camera_id, check_ce_id, check_content_type, check_meta
 from services.ingest.handlers import Ingest
 from services.ingest.wire import from_timestamp, parse_time, to_micros, to_timestamp
@@ -42,14 +43,15 @@ def decode(record: Record) -> Delivery[pb.FrameCaptured]:
     captured_at = (
         from_timestamp(value.captured_at, "captured_at") if value.HasField("captured_at") else record.timestamp
     )
+    ce_id = check_ce_id(headers["ce_id"]) if headers.get("ce_id") else derived_ce_id(record)
     return Delivery(
         record=record,
         key=value.camera_id,
         value=value,
-        ce_id=check_ce_id(headers["ce_id"]) if headers.get("ce_id") else derived_ce_id(record),
+        ce_id=ce_id,
         ce_time=captured_at,
         ce_source=headers.get("ce_source", f"camera/{value.camera_id}"),
-        traceparent=headers.get("traceparent", ""),
+        traceparent=continued(headers.get("traceparent", ""), ce_id),
     )
 
 

@@ -20,15 +20,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 def apply_topics(
     cluster: Annotated[bool, typer.Option("--cluster", help="Partitions and replication of a cluster.")] = False,
 ) -> None:
-    """Create the topics of proto/topics.yaml that are missing, with their dead letters."""
+    """Create the topics of proto/topics.yaml that are missing, and bring the settings of the others up to date."""
     from services.common.bus.topics import apply
 
     kafka = open_session().common().kafka
     work = apply(kafka, size="cluster", replication=3) if cluster else apply(kafka)
-    created = wait_for(work)
-    for name in created:
-        console().print(f"created {name}")
-    console().print(f"{len(created)} topics created." if created else "All topics are there.")
+    applied = wait_for(work)
+    for done, names in (("created", applied.created), ("changed the settings of", applied.changed)):
+        for name in names:
+            console().print(f"{done} {name}")
+    for words in applied.warnings:
+        console().print(f"[yellow]{words}; Irisloop never changes a topic's partitions[/]")
+    console().print(f"{len(applied.created)} topics created." if applied.created else "All topics are there.")
 
 
 @app.command("list")

@@ -15,6 +15,7 @@ from services.monitor.domain.retraining import Stake, ask, derive, objection, re
 from services.monitor.domain.risk import Count
 
 _MORE = 1.25
+_TELLING = 3  # So many labels more on one side decide: the odds are some hundred to one.
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
 
 
@@ -144,6 +145,8 @@ def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
         if case.cause is Cause.LABELS:
             _name_classes(watch, case, swapped)
     case.state = State.CONFIRMED
+    if case.cause is Cause.LABELS and case.class_names and not case.requested:
+        _narrow(watch, case)
 
 
 def _insist(case: Case, found: Harm, labels: float) -> Harm:
@@ -170,20 +173,33 @@ def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy)
 
 
 def _name_classes(watch: ModelWatch, case: Case, swapped: list[Pair]) -> None:
-    """Which classes changed, and on which cameras: those whose labels of these classes contradict the model."""
+    """Which classes changed, and since when."""
     entries = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
     pairs = {*swapped, *(affected_pairs(entries, watch.labels) or watch.labels.alarmed_pairs())}
     names = {name for pair in pairs for name in pair}
     if names:
         _date_labels(watch, case, pairs)
     case.class_names, case.level_since = sorted(names), case.began_at
-    if not names:
-        return
-    entries = [e for e in entries if e.captured_at >= case.began_at]
-    for camera in list(case.cameras):
-        touched = [e for e in entries if e.camera_id == camera and e.truth in names]
-        if len(touched) >= 4 and sum(e.wrong for e in touched) < 0.4 * len(touched):
-            case.cameras.remove(camera)
+
+
+def _agreement(watch: ModelWatch, case: Case) -> dict[str, int]:
+    """Labels of the changed classes since the change, of each camera: those that agree with the model less the rest."""
+    found = dict.fromkeys(case.cameras, 0)
+    for entry in watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at):
+        if entry.camera_id in found and entry.truth in case.class_names:
+            found[entry.camera_id] += -1 if entry.wrong else 1
+    return found
+
+
+def _narrow(watch: ModelWatch, case: Case) -> None:
+    """Leave out the cameras where the classes still mean what they meant."""
+    changed = [camera for camera, agree in _agreement(watch, case).items() if agree < _TELLING]
+    case.cameras = changed or case.cameras
+
+
+def _undecided(watch: ModelWatch, case: Case) -> bool:
+    """Whether it is open, for some camera, if a change of labels is its, too."""
+    return case.cause is Cause.LABELS and any(abs(agree) < _TELLING for agree in _agreement(watch, case).values())
 
 
 def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
@@ -226,7 +242,8 @@ def stake(watch: ModelWatch, case: Case) -> Stake:
 def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
     if case.requested and watch.ledger.open is not None:
         return
-    if not case.level_since and now - case.detected_at < policy.shape.level_wait_seconds:
+    unsure = not case.level_since or _undecided(watch, case)
+    if unsure and now - case.detected_at < policy.shape.level_wait_seconds:
         return
     fault = _fault(watch, case)
     no = (

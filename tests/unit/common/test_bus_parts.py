@@ -287,7 +287,7 @@ def test_a_letter_keeps_the_original_and_forgets_an_earlier_letter() -> None:
 
 def test_the_alarm_looks_at_time_and_at_size() -> None:
     now_ms = (AT + timedelta(hours=13)).timestamp() * 1000
-    waiting = Waiting(10, FRAME_CAPTURED.name, int(AT.timestamp() * 1000), 1 << 20)
+    waiting = Waiting(10, FRAME_CAPTURED.name, 0, int(AT.timestamp() * 1000), 1 << 20)
     assert share_of(waiting, 10, FRAME_CAPTURED, now_ms) == pytest.approx(13 / 24)
     assert share_of(waiting, 3072, FRAME_CAPTURED, now_ms) == pytest.approx(0.75)
 

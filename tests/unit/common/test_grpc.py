@@ -109,7 +109,7 @@ async def opened(server: GrpcServer) -> AsyncIterator[grpc.aio.Channel]:
         ("missing", NotFound),
         ("conflict", Conflict),
         ("away", Unavailable),
-        ("ours", IrisloopError),
+        ("ours", Unavailable),
     ],
 )
 async def test_an_error_arrives_as_the_error_it_was(
@@ -173,7 +173,7 @@ async def test_streams_of_requests_are_answered_and_refused_alike(opened: grpc.a
 
 
 async def test_a_defect_tells_the_caller_no_secrets(opened: grpc.aio.Channel) -> None:
-    with pytest.raises(IrisloopError, match="its log says why") as caught:
+    with pytest.raises(Unavailable, match="its log says why") as caught:
         await call(Sample(opened).answer, StringValue(value="defect"))
     assert "hunter2" not in str(caught.value)
 

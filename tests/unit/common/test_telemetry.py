@@ -22,9 +22,11 @@ from services.common.settings import CommonSettings, KafkaSettings
 from services.common.telemetry import (
     bind_trace,
     configure,
+    continued,
     current_traceparent,
     is_valid,
     log,
+    message_spans,
     new_traceparent,
     record_spans,
     span,
@@ -124,9 +126,8 @@ def spans() -> Iterator[InMemorySpanExporter]:
     stop_spans()
 
 
-def test_a_span_continues_the_trace_and_links_the_others(spans: InMemorySpanExporter) -> None:
-    other = new_traceparent()
-    with bind_trace(KNOWN), span("handle batch", links=[other, "rubbish"], messages=2) as inner:
+def test_a_span_continues_the_trace(spans: InMemorySpanExporter) -> None:
+    with bind_trace(KNOWN), span("handle batch", messages=2) as inner:
         assert current_traceparent() == inner
         with span("write"):
             pass
@@ -137,9 +138,34 @@ def test_a_span_continues_the_trace_and_links_the_others(spans: InMemorySpanExpo
     assert f"{batch.parent.span_id:016x}" == "00f067aa0ba902b7"
     assert write.parent is not None
     assert write.parent.span_id == batch.context.span_id
-    assert [f"{link.context.trace_id:032x}" for link in batch.links] == [trace_id(other)]
     assert dict(batch.attributes or {}) == {"messages": 2}
     assert batch.resource.attributes["service.name"] == "irisloop-sample"
+
+
+def test_each_message_of_a_batch_gets_a_span_in_its_own_trace(spans: InMemorySpanExporter) -> None:
+    other = new_traceparent()
+    with message_spans("ingest.store-frames", [KNOWN, other], messages=2) as own:
+        assert [trace_id(traceparent) for traceparent in own] == [trace_id(KNOWN), trace_id(other)]
+        assert not set(own) & {KNOWN, other}
+    first, second = spans.get_finished_spans()
+    assert [f"{one.context.span_id:016x}" for one in (first, second)] == [traceparent[36:52] for traceparent in own]
+    assert first.parent is not None
+    assert f"{first.parent.span_id:016x}" == KNOWN[36:52]
+    with pytest.raises(ValueError, match="no"), message_spans("ingest.store-frames", [KNOWN]):
+        raise ValueError("no")
+    assert not spans.get_finished_spans()[-1].status.is_ok
+
+
+def test_without_a_collector_messages_keep_their_traces() -> None:
+    with message_spans("ingest.store-frames", [KNOWN]) as own:
+        assert own == [KNOWN]
+
+
+def test_what_brings_no_valid_trace_gets_one_that_a_repeat_gets_too() -> None:
+    assert continued(KNOWN, "id-1") == KNOWN
+    for odd in ("", "rubbish", f"00-{'0' * 32}-00f067aa0ba902b7-01"):
+        assert is_valid(continued(odd, "id-1"))
+        assert continued(odd, "id-1") == continued("", "id-1") != continued("", "id-2")
 
 
 def test_a_span_notes_the_error_that_ended_it(spans: InMemorySpanExporter) -> None:

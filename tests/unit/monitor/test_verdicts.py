@@ -61,7 +61,7 @@ def test_swapped_class_names_are_found_by_labels_alone_and_named(seed: int) -> N
     last = incidents(world)[-1].incident
     assert (last.cause, last.harm, last.state) == (Cause.LABELS, Harm.CROSSED, State.CONFIRMED)
     assert request.class_names == last.class_names == ("class-2", "class-7")
-    assert request.cameras == last.cameras
+    assert request.cameras == last.cameras == tuple(f"camera-{i}" for i in range(4))
     assert world.onset - 20 <= world.frame(request.labels_since) <= world.onset + 1200
 
 

@@ -73,7 +73,7 @@ class World:
                     due.append((self.time(n) + 5 + 3 * chance[n, 2], n, "uniform"))
                 if self.incident is not None and self.allowed(n, drawn):
                     owed += self.drift_rate / 100
-                    if owed >= 1 and n not in drawn and n % 5 < self.cameras:
+                    if owed >= 1 and n not in drawn and f"camera-{n % 5}" in self.incident.incident.cameras:
                         owed -= 1
                         drawn.add(n)
                         due.append((self.time(n) + 5 + 3 * chance[n, 2], n, "drift"))
