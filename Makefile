@@ -23,6 +23,7 @@ TESTS ?= tests/unit tests/contract tests/integration
 # Passed on to the demo: make demo ARGS="--scenario noise --seed 2"
 ARGS ?=
 E2E_TIMEOUT_S := 900
+RELEASED := proto/released.binpb
 
 BASE_READY := $(VENV)/.ready-base
 RUN_READY := $(VENV)/.ready-run
@@ -91,7 +92,7 @@ bench: $(DEV_READY) ## measure throughput and latency, as docs/benchmarks.md rep
 
 ## ---- checking -----------------------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint types contracts proto test coverage e2e
+.PHONY: check fmt lint types contracts release proto test coverage e2e
 check: ## all that CI runs: lint, types, contracts, tests with coverage, and the loop on the embedded Kafka
 	@$(MAKE) lint
 	@$(MAKE) types
@@ -111,15 +112,12 @@ lint: $(DEV_READY) ## ruff, and the layers that modules may import
 types: $(DEV_READY) ## mypy, strict
 	$(BIN)/mypy services tests tools
 
-contracts: $(DEV_READY) ## buf lint, and buf breaking against the last release
+contracts: $(DEV_READY) ## buf lint, and buf breaking against the contracts as they were last released
 	$(BIN)/buf lint
-	@release="$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null || true)"; \
-	if [ -z "$$release" ]; then \
-		echo "buf breaking: no release yet (no tag v*), nothing to compare with."; \
-	else \
-		echo "buf breaking: compared with the release $$release."; \
-		$(BIN)/buf breaking --against "$$(git rev-parse --path-format=absolute --git-common-dir)#tag=$$release"; \
-	fi
+	$(BIN)/buf breaking --against $(RELEASED)
+
+release: $(DEV_READY) ## keep the contracts as they are now: nothing in them may break from here on
+	$(BIN)/buf build --exclude-source-info -o $(RELEASED)
 
 proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, and the reference pages from the code
 	$(BIN)/python -m tools.generate_proto
