@@ -37,7 +37,7 @@ def build(settings: IngestSettings | None = None, bus: Bus | None = None) -> App
     inspector = PoolInspector(settings.limits, settings.workers)
     ledger = SqlLedger(database, _now, settings.historical_after)
     ingest = Ingest(inspector, objects, ledger, Gate(settings.max_in_hand_bytes), _now, settings.max_portion_bytes)
-    bus.subscribe(subscription(ingest, settings.max_batch))
+    bus.subscribe(subscription(ingest, settings.max_batch, settings.linger_ms))
     http = create_http(SERVICE, max_body_bytes=settings.max_request_bytes)
     add_routes(http, ingest, max_files=settings.max_request_files, clock=_now, new_id=lambda: str(uuid.uuid4()))
     relay = OutboxRelay(database, bus)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
@@ -13,6 +14,8 @@ from typing import Any, Final, Generic, Literal, Protocol, Self, TypeAlias, Type
 from google.protobuf.message import Message
 
 PROTOBUF: Final = "application/protobuf"
+ORIGIN_TIME: Final = "irisloop-origin-time"
+"""Header of a dead letter and of its replay: the broker's time of the original."""
 
 M = TypeVar("M", bound=Message)
 
@@ -85,6 +88,15 @@ class Record:
     def header(self, name: str) -> bytes | None:
         """The first header of that name, or None."""
         return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def first_seen(self) -> datetime:
+        """The broker's time of the record; of a replayed dead letter, that of its origin."""
+        origin = self.header(ORIGIN_TIME)
+        with suppress(ValueError):  # anybody may send a header of that name
+            if origin and (at := datetime.fromisoformat(origin.decode())).tzinfo is not None:
+                return at
+        return self.timestamp
 
 
 @dataclass(frozen=True, slots=True)

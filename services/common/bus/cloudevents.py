@@ -107,7 +107,7 @@ def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
         _text(record.key, "key"),
         value,
         ce_id,
-        _time(headers.get("ce_time"), record.timestamp),
+        _time(headers.get("ce_time"), record),
         _text(headers.get("ce_source"), "ce_source"),
         continued(_text(headers.get("traceparent"), "traceparent"), ce_id),
     )
@@ -120,9 +120,9 @@ def _text(value: bytes | None, name: str) -> str:
         raise InvalidMessage(f"{name} is not UTF-8: {value[:80]!r}" if value else name, field=name) from error
 
 
-def _time(value: bytes | None, otherwise: datetime) -> datetime:
+def _time(value: bytes | None, record: Record) -> datetime:
     if not value:
-        return otherwise
+        return record.first_seen
     try:
         at = datetime.fromisoformat(value.decode())
     except ValueError as error:

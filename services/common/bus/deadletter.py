@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 from irisloop.topics import TOPICS
 
-from services.common.bus.api import Record, Topic
+from services.common.bus.api import ORIGIN_TIME, Record, Topic
 from services.common.bus.cloudevents import REPLAY_FOR, Headers, Raw, derive_id
-from services.common.errors import IrisloopError, NotFound
+from services.common.errors import InvalidMessage, IrisloopError, NotFound
 
 Write = Callable[[Sequence[Raw]], Awaitable[None]]
 """Writes records, all or none."""
@@ -75,9 +75,9 @@ def letter_headers(record: Record, service: str, handler: str, error: Exception)
         "origin-topic": record.topic,
         "origin-partition": str(record.partition),
         "origin-offset": str(record.offset),
-        "origin-time": record.timestamp.isoformat(),
     }
-    return kept + [(PREFIX + name, value.encode()) for name, value in said.items()]
+    headers = [(PREFIX + name, value.encode()) for name, value in said.items()]
+    return [*kept, *headers, (ORIGIN_TIME, record.first_seen.isoformat().encode())]
 
 
 def letter_of(record: Record, service: str, handler: str, error: Exception) -> Raw:
@@ -128,10 +128,14 @@ def counts(found: Sequence[Letter]) -> Counter[tuple[str, str, str]]:
 
 
 async def find_letter(bus: LetterBus, letter_id: str) -> Letter:
-    """By id or a beginning of it. Raises `NotFound`."""
+    """By id or a beginning of it. Raises `NotFound`, and `InvalidMessage` for a beginning that several have."""
     match = [letter for letter in await letters(bus) if letter.id.startswith(letter_id)]
     if not match:
         raise NotFound(f"no dead letter {letter_id}: `irisloop dlq list` shows those there are", field="letter_id")
+    if len(match) > 1:
+        raise InvalidMessage(
+            f"{len(match)} dead letters begin with {letter_id}: give more of the id", field="letter_id"
+        )
     return match[0]
 
 
@@ -153,8 +157,9 @@ async def replay(bus: LetterBus, found: Sequence[Letter]) -> int:
 
 
 def _again(letter: Letter) -> Raw:
-    """The original, for the handler that failed; what had no id keeps the same one however often it is replayed."""
-    headers = [(name, value) for name, value in letter.record.headers if not name.startswith(PREFIX)]
+    """The original with its time, for the handler that failed; what had no id keeps one, however often replayed."""
+    kept = letter.record.headers
+    headers = [(name, value) for name, value in kept if name == ORIGIN_TIME or not name.startswith(PREFIX)]
     if not any(name == "ce_id" for name, _ in headers):
         headers.append(("ce_id", letter.id.encode()))
     headers.append((REPLAY_FOR, f"{letter.service}.{letter.handler}".encode()))

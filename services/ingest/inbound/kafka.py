@@ -15,19 +15,21 @@ from services.common.errors import InvalidMessage
 from services.common.telemetry import continued
 from services.ingest.domain.frames import Frame, check_camera_id, check_ce_id, check_content_type, check_meta
 from services.ingest.handlers import Ingest
+from services.ingest.together import Together
 from services.ingest.wire import from_timestamp, parse_time, to_micros, to_timestamp
 
 HANDLER: Final = "store-frames"
 _META: Final = "meta-"
 
 
-def subscription(ingest: Ingest, max_batch: int) -> Subscription[pb.FrameCaptured]:
-    """Stores the frames of each partition in batches."""
+def subscription(ingest: Ingest, max_batch: int, linger_ms: int) -> Subscription[pb.FrameCaptured]:
+    """Stores frames in batches; those of several partitions that come in one moment go together."""
+    store = Together(ingest.store_frames)
 
     async def handle(deliveries: Sequence[Delivery[pb.FrameCaptured]]) -> None:
-        await ingest.store_frames([frame_of(delivery) for delivery in deliveries])
+        await store([frame_of(delivery) for delivery in deliveries])
 
-    return Subscription(FRAME_CAPTURED, HANDLER, handle, decode, max_batch)
+    return Subscription(FRAME_CAPTURED, HANDLER, handle, decode, max_batch, linger_ms)
 
 
 def decode(record: Record) -> Delivery[pb.FrameCaptured]:
@@ -41,7 +43,7 @@ def decode(record: Record) -> Delivery[pb.FrameCaptured]:
     check_camera_id(value.camera_id)
     check_meta(value.meta)
     captured_at = (
-        from_timestamp(value.captured_at, "captured_at") if value.HasField("captured_at") else record.timestamp
+        from_timestamp(value.captured_at, "captured_at") if value.HasField("captured_at") else record.first_seen
     )
     ce_id = check_ce_id(headers["ce_id"]) if headers.get("ce_id") else derived_ce_id(record)
     return Delivery(

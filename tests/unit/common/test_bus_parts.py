@@ -283,6 +283,8 @@ def test_a_letter_keeps_the_original_and_forgets_an_earlier_letter() -> None:
     assert (letter.reason, letter.error, letter.offset, letter.handler) == ("BAD", "no good", 7, "h")
     assert [name for name, _ in raw.headers].count("irisloop-reason") == 1
     assert letter.id == read_letter(Record("x", 0, 9, AT, None, b"", tuple(raw.headers))).id
+    assert letter.record.first_seen == origin.timestamp
+    assert record(7, ("irisloop-origin-time", b"yesterday")).first_seen == origin.timestamp
 
 
 def test_the_alarm_looks_at_time_and_at_size() -> None:

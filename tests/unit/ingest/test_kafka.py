@@ -29,6 +29,9 @@ def record(
     return Record(FRAME_CAPTURED.name, 3, offset, timestamp, key, value, headers)
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 def captured(**fields: object) -> bytes:
     return pb.FrameCaptured(**{"camera_id": "gate-1", "image": b"x", **fields}).SerializeToString()  # type: ignore[arg-type]  # any field
 
@@ -45,12 +48,12 @@ def test_headers_of_a_plain_image_are_heard() -> None:
         ("captured-at", b"2030-01-31T13:59:30.5+02:00"),
         ("ce_id", b"42"),
         ("meta-Line", "süd".encode()),
-        ("traceparent", b"00-1-2-01"),
+        ("traceparent", TRACE.encode()),
     )
     delivery = decode(record(b"x", headers))
     frame = frame_of(delivery)
     assert frame.captured_at == datetime(2030, 1, 31, 11, 59, 30, 500_000, tzinfo=UTC)
-    assert (delivery.ce_id, frame.meta, frame.traceparent) == ("42", {"Line": "süd"}, "00-1-2-01")
+    assert (delivery.ce_id, frame.meta, frame.traceparent) == ("42", {"Line": "süd"}, TRACE)
 
 
 @pytest.mark.parametrize("cloudevents", [(), (("ce_id", b"1"), ("ce_source", b"camera/7"), ("ce_type", b"x"))])
