@@ -29,10 +29,16 @@ class Store:
         return [frame.upper() for frame in frames]
 
 
+async def answers(*calls: Any) -> list[Any]:
+    """Of all, errors too."""
+    found: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    return found
+
+
 async def test_what_comes_in_one_moment_goes_together_and_each_gets_its_own() -> None:
     store = Store()
     together: Any = Together(store)
-    assert await asyncio.gather(together("ab"), together("c"), together("de")) == [["A", "B"], ["C"], ["D", "E"]]
+    assert await answers(together("ab"), together("c"), together("de")) == [["A", "B"], ["C"], ["D", "E"]]
     assert store.calls == ["abcde"]
 
 
@@ -46,14 +52,14 @@ async def test_what_comes_while_two_are_under_way_waits_and_goes_together() -> N
         await asyncio.sleep(0.01)
     assert store.calls == ["a", "b"]
     store.go.set()
-    assert await asyncio.gather(*callers) == [["A"], ["B"], ["C"], ["D"]]
+    assert await answers(*callers) == [["A"], ["B"], ["C"], ["D"]]
     assert store.calls == ["a", "b", "cd"]
 
 
 async def test_a_batch_that_fails_in_company_fails_alone() -> None:
     store = Store(InvalidMessage("no"), bad="x")
     together: Any = Together(store)
-    good, bad, other = await asyncio.gather(together("a"), together("x"), together("b"), return_exceptions=True)
+    good, bad, other = await answers(together("a"), together("x"), together("b"))
     assert (good, other) == (["A"], ["B"])
     assert bad is store.error
     assert store.calls == ["axb", "a", "x", "b"]
@@ -62,8 +68,7 @@ async def test_a_batch_that_fails_in_company_fails_alone() -> None:
 async def test_what_may_pass_is_for_all_to_try_again() -> None:
     store = Store(Transient("busy"))
     together: Any = Together(store)
-    answers = await asyncio.gather(together("a"), together("b"), return_exceptions=True)
-    assert answers == [store.error, store.error]
+    assert await answers(together("a"), together("b")) == [store.error, store.error]
     assert store.calls == ["ab"]
 
 
