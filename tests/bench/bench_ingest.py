@@ -45,13 +45,19 @@ PARTITIONS = [TopicPartition(ASSET_STORED.name, number) for number in range(6)]
 
 @dataclass(frozen=True)
 class Result:
-    """Medians over the rounds; `share` is ingest's of the bare loop's."""
+    """Medians over the rounds; `share` is ingest's rate of the bare loop's, CPU in microseconds a frame."""
 
     frames: str
     bytes_each: int
     ingest_per_second: float
     bare_per_second: float
     share: float
+    ingest_cpu_us: float
+    bare_cpu_us: float
+
+
+Pace = tuple[float, float]
+"""Frames a second, and CPU microseconds a frame."""
 
 
 def say(text: str) -> None:
@@ -77,26 +83,33 @@ def make_frames(width: int, height: int, count: int, seed: int) -> list[bytes]:
     return [frames[number % len(frames)] + (seed * 1_000_000 + number).to_bytes(8, "big") for number in range(count)]
 
 
-def bare(folder: Path, frames: Sequence[bytes]) -> float:
-    """Seconds to decode, hash and write all of them, as plainly as it can be done."""
+def bare(folder: Path, frames: Sequence[bytes]) -> Pace:
+    """Decode, hash and write all of them, as plainly as it can be done."""
     folder.mkdir(parents=True)
     for number in range(256):
         (folder / f"{number:02x}").mkdir()
     grey = simplejpeg.decode_jpeg_header(frames[0])[2] == "Gray"
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for frame in frames:
         simplejpeg.decode_jpeg(frame, "GRAY" if grey else "RGB")
         digest = hashlib.sha256(frame).hexdigest()
         with open(f"{folder}/{digest[:2]}/{digest}", "wb") as file:  # noqa: PTH123 - Path would slow the bare loop
             file.write(frame)
-    return time.perf_counter() - start
+    return len(frames) / (time.perf_counter() - start), (time.process_time() - cpu) * 1e6 / len(frames)
 
 
-def run_bare(folder: Path, size: str, seed: int) -> float:
-    """Frames a second of the bare loop in a process of its own on ingest's core."""
+def run_bare(folder: Path, size: str, seed: int) -> Pace:
+    """The bare loop in a process of its own on ingest's core."""
     command = [sys.executable, "-m", "tests.bench.bench_ingest", "--bare", str(folder), size, str(seed)]
     done = subprocess.run([*pinned(INGEST_CORE), *command], check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    rate, cpu = done.stdout.split()
+    return float(rate), float(cpu)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process until now."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def pinned(core: int) -> list[str]:
@@ -122,17 +135,18 @@ async def send(producer: AIOKafkaProducer, frames: Sequence[bytes]) -> None:
 
 async def run_ingest(
     ingest: IngestProcess, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer, frames: Sequence[bytes]
-) -> float:
-    """Frames a second through ingest: a backlog from the go to the last event."""
+) -> Pace:
+    """Through ingest: a backlog from the go to the last event."""
     assert ingest.process is not None
     before = await stored(consumer)
     ingest.process.send_signal(signal.SIGSTOP)
     await send(producer, frames)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), cpu_seconds(ingest.process.pid)
     ingest.process.send_signal(signal.SIGCONT)
     while await stored(consumer) < before + len(frames):
         await asyncio.sleep(0.01)
-    return len(frames) / (time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return len(frames) / seconds, (cpu_seconds(ingest.process.pid) - cpu) * 1e6 / len(frames)
 
 
 async def run_latency(kafka: KafkaSettings, producer: AIOKafkaProducer, frames: Sequence[bytes]) -> list[float]:
@@ -189,16 +203,19 @@ async def _measure_size(
     size: str, home: Path, rounds: int, ingest: IngestProcess, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer
 ) -> Result:
     width, height, count = SIZES[size]
-    ours: list[float] = []
-    theirs: list[float] = []
+    ours: list[Pace] = []
+    theirs: list[Pace] = []
     await run_ingest(ingest, producer, consumer, make_frames(width, height, count // 4, 50))  # warm
     for number in range(rounds):
         frames = make_frames(width, height, count, number)
         theirs.append(await asyncio.to_thread(run_bare, home / f"bare-{size}-{number}", size, number))
         ours.append(await run_ingest(ingest, producer, consumer, frames))
-        say(f"{size} round {number + 1}: ingest {ours[-1]:,.0f}/s, bare loop {theirs[-1]:,.0f}/s")
-    median, plain = statistics.median(ours), statistics.median(theirs)
-    return Result(size, len(frames[0]), round(median, 1), round(plain, 1), round(median / plain, 3))
+        say(f"{size} round {number + 1}: ingest {ours[-1][0]:,.0f}/s, bare loop {theirs[-1][0]:,.0f}/s")
+    (rate, cpu), (plain, plain_cpu) = (
+        [statistics.median(column) for column in zip(*p, strict=True)] for p in (ours, theirs)
+    )
+    share = round(rate / plain, 3)
+    return Result(size, len(frames[0]), round(rate, 1), round(plain, 1), share, round(cpu, 1), round(plain_cpu, 1))
 
 
 def report(results: Sequence[Result], latencies: Sequence[float], out: Path) -> None:
@@ -210,10 +227,13 @@ def report(results: Sequence[Result], latencies: Sequence[float], out: Path) -> 
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=2) + "\n")
-    say("| JPEG | bytes | ingest, frames/s | bare loop, frames/s | share |\n|---|---|---|---|---|")
+    say("| JPEG | bytes | ingest, frames/s | bare loop, frames/s | share | CPU a frame, ingest | bare loop |")
+    say("|---|---|---|---|---|---|---|")
     for one in results:
         rates = f"{one.ingest_per_second:,.0f} | {one.bare_per_second:,.0f} | {one.share:.0%}"
-        say(f"| {one.frames} | {one.bytes_each:,} | {rates} |")
+        say(
+            f"| {one.frames} | {one.bytes_each:,} | {rates} | {one.ingest_cpu_us:,.0f} us | {one.bare_cpu_us:,.0f} us |"
+        )
     say(f"\nFrame acknowledged -> `asset stored` readable at {RATE}/s: p50 {p50:.1f} ms, p99 {p99:.1f} ms.")
 
 
@@ -227,7 +247,7 @@ def main() -> None:
     if arguments.bare:
         folder, size, seed = arguments.bare
         frames = make_frames(*SIZES[size], int(seed))
-        say(str(len(frames) / bare(Path(folder), frames)))
+        say(" ".join(map(str, bare(Path(folder), frames))))
         return
     with tempfile.TemporaryDirectory(prefix="irisloop-bench-", ignore_cleanup_errors=True) as home:
         results, latencies = asyncio.run(measure(Path(home), arguments.rounds))
