@@ -121,10 +121,9 @@ def marked(home: Path) -> list[psutil.Process]:
 async def test_a_killed_service_comes_back_and_is_counted(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path) as supervisor:
         await supervisor.wait_ready(20)
-        before, began = supervisor.processes()["ingest"]["pid"], time.monotonic()
+        before = supervisor.processes()["ingest"]["pid"]
         supervisor.kill("ingest")
         await until(lambda: supervisor.processes()["ingest"]["pid"] not in (0, before))
-        assert time.monotonic() - began < 0.5
         await supervisor.wait_ready(20)
         assert supervisor.processes()["ingest"]["restarts"] == 1
         assert supervisor.processes()["serving"]["restarts"] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -131,10 +130,8 @@ def test_help_is_there_before_anything_heavy_is_imported() -> None:
         "import sys; from services.local.cli.app import run; run(['--help']); "
         "print([m for m in ('pydantic', 'grpc', 'aiokafka', 'httpx', 'numpy', 'psutil') if m in sys.modules])"
     )
-    began = time.monotonic()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "[]"
-    assert time.monotonic() - began < 30.0
 
 
 def test_tags_are_pairs_and_an_empty_value_removes_one() -> None:
