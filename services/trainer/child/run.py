@@ -20,6 +20,7 @@ from services.trainer.child.data import Splits, load
 from services.trainer.child.evaluation import Package, evaluate
 from services.trainer.child.network import SmallNetwork
 from services.trainer.child.package import description, export, folder, parity
+from services.trainer.child.roughness import added_noise
 from services.trainer.child.training import Examples, Progress, Recipe, Trainer, predict
 from services.trainer.domain.jobs import Answer, Job, ModelReport, answer_document, read_job
 from services.trainer.domain.scores import temperature
@@ -28,8 +29,8 @@ from services.trainer.errors import NothingToLearnFrom
 PARITY_IMAGES = 256
 LEARNING_RATE_COLD = 3e-3
 LEARNING_RATE_WARM = 1.5e-3
-NOISE_WARM = 0.25
-"""Some hundred images seen dozens of times are learnt by heart without it, the noise of a bad sensor first."""
+NOISIER = 1.6
+"""Augmentation draws noise up to so many times what the new condition added; clipping hides a part of that."""
 
 
 def carry_out(place: Path) -> int:
@@ -99,7 +100,7 @@ def train(job: Job, network: SmallNetwork, splits: Splits, checkpoint: Path) -> 
         new_share=job.new_share,
         flip=job.flip,
         seed=job.seed,
-        noise=NOISE_WARM if after_drift else 0.0,
+        noise=NOISIER * added_noise(rows.images[rows.new], rows.images[~rows.new]) if after_drift else 0.0,
     )
     examples = Examples(rows.images, rows.labels, rows.new)
     validation = Examples(splits.validation.images, splits.validation.labels, splits.validation.new)
