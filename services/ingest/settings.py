@@ -39,7 +39,7 @@ class IngestSettings(ServiceSettings):
     historical_after_seconds: float = Field(default=24 * 3600.0, gt=0)
     """A frame captured longer before its arrival is stored as history and not monitored."""
     max_batch: int = Field(default=1500, ge=1, le=10_000)
-    """Records that are taken from Kafka at once; those of one partition are stored in one transaction."""
+    """Records that are taken from Kafka at once; those that come in one moment are stored in one transaction."""
     linger_ms: int = Field(default=40, ge=0, le=1000)
     """How long Kafka may gather frames before it hands them over, milliseconds: with a few cameras of ten frames a
     second, half the work for some twenty milliseconds more. 0 is quickest."""

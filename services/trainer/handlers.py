@@ -153,14 +153,7 @@ class Handlers:
     async def _ask(self, run: Run) -> Run:
         """Ask labeling for the run's version: queue it when that is there, else say what it waits for."""
         try:
-            answer = await self.labeling.request(
-                run.request_id,
-                run.dataset,
-                labels_since=run.labels_since,
-                labels_wanted=run.labels_wanted,
-                cameras=run.cameras,
-                model=run.model,
-            )
+            answer = await self.labeling.request(run)
         except (InvalidMessage, NotFound, Conflict) as error:
             return await self._end(run, RunState.FAILED, str(error))
         if answer.version is not None:

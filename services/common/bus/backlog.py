@@ -85,7 +85,10 @@ async def _unread(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
 async def starts_of(
     consumer: AIOKafkaConsumer, handler: str, places: Collection[TopicPartition]
 ) -> dict[TopicPartition, int]:
-    """Where to go on in each partition: at what is committed, or at the beginning, which may have moved past it."""
+    """Where to go on in each partition: at what is committed, or at the beginning, if that has moved past it.
+
+    Then offsets between the two are lost, which is said and counted.
+    """
     begins = await consumer.beginning_offsets(places)
     starts = {}
     for place in places:

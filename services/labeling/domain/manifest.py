@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from services.labeling.domain.model import Annotation, Dataset, Micros
+from services.labeling.domain.model import Annotation, Dataset, Micros, VersionRequest
 from services.labeling.domain.splits import TEST, Splits
 
 OLD = "old"
@@ -58,34 +58,18 @@ class Manifest:
         return sum(row.in_force and row.condition == NEW for row in self.rows)
 
 
-def compose(
-    dataset: Dataset,
-    annotations: Sequence[Annotation],
-    splits: Splits,
-    condition_since: Micros | None,
-    cameras: Sequence[str] = (),
-) -> Manifest:
-    """Lay out the annotations (newest revisions, of the dataset's cameras and classes) as rows.
-
-    The new condition is what was captured at or after `condition_since`, by `cameras` unless these are empty.
-    """
+def compose(dataset: Dataset, annotations: Sequence[Annotation], splits: Splits, request: VersionRequest) -> Manifest:
+    """Lay out the annotations (newest revisions, of the dataset's cameras and classes) as rows."""
     places = {name: place for place, name in enumerate(dataset.class_names)}
     ordered = sorted(annotations, key=lambda one: (one.asset.captured_at, one.asset.id))
     sides = splits.assign([one.asset for one in ordered])
     rows = tuple(
-        Row(one, places[one.class_name], side, _condition(one, condition_since, cameras))
+        Row(one, places[one.class_name], side, NEW if request.is_new(one.asset) else OLD)
         for one, side in zip(ordered, sides, strict=True)
         if one.superseded_at is None or side == TEST
     )
     superseded = sum(one.superseded_at is not None for one in ordered)
-    return Manifest(dataset, condition_since, rows, rows_digest(rows), superseded)
-
-
-def _condition(annotation: Annotation, since: Micros | None, cameras: Sequence[str]) -> str:
-    asset = annotation.asset
-    return (
-        NEW if since is not None and asset.captured_at >= since and (not cameras or asset.camera_id in cameras) else OLD
-    )
+    return Manifest(dataset, request.labels_since, rows, rows_digest(rows), superseded)
 
 
 def rows_digest(rows: Iterable[Row]) -> str:

@@ -222,6 +222,12 @@ class VersionRequest:
         """Whether assets of that camera can be of the condition."""
         return not self.cameras or camera_id in self.cameras
 
+    def is_new(self, asset: Asset) -> bool:
+        """Whether an asset is of the condition; none is when the request names no time."""
+        return (
+            self.labels_since is not None and asset.captured_at >= self.labels_since and self.concerns(asset.camera_id)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:

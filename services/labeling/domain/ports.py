@@ -90,7 +90,7 @@ class Annotations(Protocol):
     def page(self, chosen: AnnotationFilter) -> list[tuple[int, Annotation]]:
         """With their sequence, in its order."""
 
-    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str] = ()) -> int:
+    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str]) -> int:
         """How many labels of the dataset, captured at or after `since` by `cameras` (by all when empty), are in
         force.
         """

@@ -97,7 +97,7 @@ class VersionHandlers:
         if known is not None:
             return known
         dataset = ledger.datasets.get(asked.dataset)
-        if asked.labels_wanted == 0 and ledger.annotations.count_in_force(dataset, None) == 0:
+        if asked.labels_wanted == 0 and ledger.annotations.count_in_force(dataset, None, ()) == 0:
             raise NothingToCut(f"Dataset {dataset.name!r} has no label in force yet.", field="dataset")
         ledger.datasets.put_request(asked)
         return asked
@@ -155,7 +155,7 @@ def _compose(ledger: Ledger, request: VersionRequest) -> tuple[int, Manifest, di
     dataset = ledger.datasets.get(request.dataset)
     splits = Splits(dataset.name, ledger.datasets.splits(dataset.name))
     annotations = ledger.annotations.of_dataset(dataset)
-    manifest = compose(dataset, annotations, splits, request.labels_since, request.cameras)
+    manifest = compose(dataset, annotations, splits, request)
     return ledger.datasets.last_number(dataset.name), manifest, splits.added
 
 

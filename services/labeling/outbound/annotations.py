@@ -68,7 +68,7 @@ class SqlAnnotations:
             query = query.where(table.c.newest.is_(True))
         return [(row.sequence, _annotation(row)) for row in self.connection.execute(query)]
 
-    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str] = ()) -> int:
+    def count_in_force(self, dataset: Dataset, since: Micros | None, cameras: Sequence[str]) -> int:
         table = tables.revisions
         query = (
             sa.select(table.c.camera_id, sa.func.count())

@@ -145,7 +145,7 @@ def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
         if case.cause is Cause.LABELS:
             _name_classes(watch, case, swapped)
     case.state = State.CONFIRMED
-    if case.cause is Cause.LABELS and case.class_names and not case.requested:
+    if case.class_names and not case.requested:
         _narrow(watch, case)
 
 
@@ -198,8 +198,8 @@ def _narrow(watch: ModelWatch, case: Case) -> None:
 
 
 def _undecided(watch: ModelWatch, case: Case) -> bool:
-    """Whether it is open, for some camera, if a change of labels is its, too."""
-    return case.cause is Cause.LABELS and any(abs(agree) < _TELLING for agree in _agreement(watch, case).values())
+    """Whether it is open, for some camera, if the change of the named classes is its, too."""
+    return bool(case.class_names) and any(abs(agree) < _TELLING for agree in _agreement(watch, case).values())
 
 
 def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:

@@ -17,12 +17,11 @@ NONE_BELOW: Final = 0.02
 
 
 def noise_deviation(images: NDArray[np.uint8]) -> float:
-    """The median over images [n, C, H, W] of their noise's standard deviation, in shares of full scale; 0 for none.
+    """The median over images [n, C, H, W] of their noise's standard deviation, in shares of full scale.
 
-    Sides must be at least 3 pixels. Where pixels are clipped, in black and white areas, the noise counts as clipped.
+    At least one image; sides must be at least 3 pixels. Where pixels are clipped, in black and white areas, the noise
+    counts as clipped.
     """
-    if not len(images):
-        return 0.0
     x = images[:: -(-len(images) // IMAGES)].astype(np.float32) / 255.0
     rows = x[..., :-2, :] - 2.0 * x[..., 1:-1, :] + x[..., 2:, :]
     mask = rows[..., :-2] - 2.0 * rows[..., 1:-1] + rows[..., 2:]
@@ -31,7 +30,9 @@ def noise_deviation(images: NDArray[np.uint8]) -> float:
 
 def added_noise(new: NDArray[np.uint8], old: NDArray[np.uint8]) -> float:
     """Standard deviation of the noise that `new` has on top of `old`, in shares of full scale; 0 when it is not
-    clearly there.
+    clearly there, or one of the two has no images.
     """
+    if not len(new) or not len(old):
+        return 0.0
     more = noise_deviation(new) ** 2 - noise_deviation(old) ** 2
     return float(np.sqrt(more)) if more > NONE_BELOW**2 else 0.0

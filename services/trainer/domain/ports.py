@@ -99,16 +99,8 @@ class Books(Protocol):
 class Labeling(Protocol):
     """The owner of datasets. Raises `Unavailable`, `NotFound`."""
 
-    async def request(
-        self,
-        request_id: str,
-        dataset: str,
-        *,
-        labels_since: datetime | None,
-        labels_wanted: int,
-        cameras: Sequence[str],
-        model: str,
-    ) -> LabelsAnswer: ...
+    async def request(self, run: Run) -> LabelsAnswer:
+        """Ask for the version that a run waits for; asking again is asking once, by the run's `request_id`."""
 
     async def cancel(self, request_id: str) -> None: ...
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime
 from typing import Self
 
 from irisloop.labeling.v1 import labeling_pb2, labeling_pb2_grpc
@@ -16,6 +14,7 @@ from services.common.settings import Addresses
 from services.trainer import wire
 from services.trainer.domain.jobs import Opponent
 from services.trainer.domain.ports import Champion, DatasetVersion, LabelsAnswer
+from services.trainer.domain.runs import Run
 
 
 class Neighbours:
@@ -46,25 +45,16 @@ class GrpcLabeling:
 
     stub: labeling_pb2_grpc.LabelingServiceAsyncStub
 
-    async def request(
-        self,
-        request_id: str,
-        dataset: str,
-        *,
-        labels_since: datetime | None,
-        labels_wanted: int,
-        cameras: Sequence[str],
-        model: str,
-    ) -> LabelsAnswer:
+    async def request(self, run: Run) -> LabelsAnswer:
         answer = await call(
             self.stub.RequestDatasetVersion,
             labeling_pb2.RequestDatasetVersionRequest(
-                request_id=request_id,
-                dataset=dataset,
-                labels_since=wire.timestamp(labels_since),
-                labels_wanted=labels_wanted,
-                cameras=cameras,
-                model=model,
+                request_id=run.request_id,
+                dataset=run.dataset,
+                labels_since=wire.timestamp(run.labels_since),
+                labels_wanted=run.labels_wanted,
+                cameras=run.cameras,
+                model=run.model,
             ),
             timeout_s=60.0,
         )

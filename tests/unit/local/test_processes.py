@@ -109,8 +109,11 @@ async def test_a_second_stop_does_not_wait_for_the_drain(tmp_path: Path) -> None
     async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
         group.create_task(child.run())
         await until(lambda: "deaf" in list(child.log.new_lines()))
+        pid = child.state.pid
         child.stop()
         child.kill_now()
+    assert child.state.state == "stopped"
+    assert not psutil.pid_exists(pid)
 
 
 async def test_what_a_dead_process_left_behind_is_ended_before_it_starts_again(tmp_path: Path) -> None:

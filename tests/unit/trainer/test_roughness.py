@@ -40,6 +40,6 @@ def test_contrast_light_and_other_pictures_add_none(change: Callable[[Any], Any]
     assert added_noise(seen(change(smooth(50, 2)), 0.01), seen(smooth(50, 3), 0.01)) == 0.0
 
 
-def test_nothing_has_no_noise() -> None:
-    nothing = np.zeros((0, 1, 28, 28), np.uint8)
-    assert added_noise(nothing, nothing) == 0.0
+def test_without_images_to_compare_nothing_was_added() -> None:
+    noisy, nothing = seen(smooth(50, 2), 0.1), np.zeros((0, 1, 28, 28), np.uint8)
+    assert added_noise(noisy, nothing) == added_noise(nothing, noisy) == 0.0

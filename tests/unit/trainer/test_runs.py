@@ -19,21 +19,8 @@ from services.trainer.domain.jobs import (
 )
 from services.trainer.domain.runs import Run, RunState
 from services.trainer.errors import RunOver
-from tests.unit.trainer.world import CLASSES, START, answer
+from tests.unit.trainer.world import CLASSES, RUN, START, answer
 
-RUN = Run(
-    id="run-1",
-    model="garments",
-    state=RunState.WAITING,
-    request_id="r-1",
-    requested_by="ann",
-    dataset="garments",
-    dataset_version=0,
-    seed=7,
-    epochs=0,
-    from_scratch=False,
-    created_at=START,
-)
 JOB = Job(
     kind="train",
     run_id="run-1",

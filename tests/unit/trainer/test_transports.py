@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from services.trainer.inbound.grpc import TrainerServicer
 from services.trainer.inbound.http import routes
 from services.trainer.outbound.neighbours import Neighbours
 from services.trainer.settings import TrainerSettings
-from tests.unit.trainer.world import CHAMPION, CLASSES, START, World, world
+from tests.unit.trainer.world import CHAMPION, CLASSES, RUN, START, World, world
 
 if TYPE_CHECKING:
     from irisloop.trainer.v1.trainer_pb2_grpc import TrainerServiceAsyncStub as Stub
@@ -179,10 +180,10 @@ async def test_neighbours_are_asked_over_grpc() -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(served.server.stop, None)
         neighbours = await stack.enter_async_context(Neighbours(Addresses(labeling=address, registry=address)))
-        wanted = {"labels_since": START, "labels_wanted": 40, "cameras": ("gate-1",), "model": "garments"}
-        waits = await neighbours.labeling.request("waits", "garments", **wanted)  # type: ignore[arg-type]
+        run = replace(RUN, request_id="waits", labels_since=START, labels_wanted=40, cameras=("gate-1",))
+        waits = await neighbours.labeling.request(run)
         assert (waits.version, waits.present, waits.wanted) == (None, 12, 40)
-        there = await neighbours.labeling.request("there", "garments", **wanted)  # type: ignore[arg-type]
+        there = await neighbours.labeling.request(replace(run, request_id="there"))
         assert there.version == version
         assert await neighbours.labeling.version("garments", 4) == version
         await neighbours.labeling.cancel("there")

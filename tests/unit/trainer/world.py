@@ -36,6 +36,19 @@ from services.trainer.wire import timestamp
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
 CLASSES = ("coat", "boot")
+RUN = Run(
+    id="run-1",
+    model="garments",
+    state=RunState.WAITING,
+    request_id="r-1",
+    requested_by="ann",
+    dataset="garments",
+    dataset_version=0,
+    seed=7,
+    epochs=0,
+    from_scratch=False,
+    created_at=START,
+)
 
 
 def version(number: int = 1, dataset: str = "garments") -> DatasetVersion:
@@ -56,21 +69,12 @@ class FakeLabeling:
     cameras: Sequence[str] = ()
     cancelled: list[str] = field(default_factory=list)
 
-    async def request(
-        self,
-        request_id: str,
-        dataset: str,
-        *,
-        labels_since: datetime | None,
-        labels_wanted: int,
-        cameras: Sequence[str],
-        model: str,
-    ) -> LabelsAnswer:
-        self.asked.append(request_id)
-        self.cameras = cameras
+    async def request(self, run: Run) -> LabelsAnswer:
+        self.asked.append(run.request_id)
+        self.cameras = run.cameras
         if self.error is not None:
             raise self.error
-        return LabelsAnswer(self.ready.get(request_id), self.present, labels_wanted)
+        return LabelsAnswer(self.ready.get(run.request_id), self.present, run.labels_wanted)
 
     async def cancel(self, request_id: str) -> None:
         if self.error is not None:
