@@ -19,7 +19,7 @@ OWN_TORCH = $(UV_INSTALL) --require-hashes --no-deps -r \
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 # Named tests only: make test TESTS=tests/unit/kit
-TESTS ?= tests/unit tests/contract tests/integration
+TESTS ?= tests/unit tests/contract tests/integration tests/conformance
 # Passed on to the demo: make demo ARGS="--scenario noise --seed 2"
 ARGS ?=
 E2E_TIMEOUT_S := 900
@@ -123,6 +123,7 @@ proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, a
 	$(BIN)/python -m tools.generate_proto
 	$(BIN)/python -m tools.asyncapi
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.serving_compatibility
 
 test: $(DEV_READY) ## unit, contract and integration tests (TESTS=tests/unit/ingest for some)
 	$(BIN)/python -m pytest $(TESTS)

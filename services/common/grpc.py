@@ -11,6 +11,7 @@ import grpc.aio
 
 from services.common.errors import Conflict, InvalidMessage, IrisloopError, NotFound, Transient, Unavailable
 from services.common.metrics import GRPC_SECONDS
+from services.common.settings import MAX_MESSAGE_BYTES
 from services.common.telemetry import bind_trace, current_traceparent, log, new_traceparent, span
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ A = TypeVar("A")
 DOMAIN: Final = "irisloop"
 LOCAL_OWNER: Final = "local-owner"
 PRINCIPAL: Final = "irisloop-principal"
-MAX_MESSAGE_BYTES: Final = 64 << 20
 AT_ONCE: Final = 2_000
 """Calls in hand at one time; more are answered RESOURCE_EXHAUSTED."""
 PRINCIPAL_CHARACTERS: Final = 128
@@ -83,8 +83,11 @@ class GrpcServer:
             await self._health.set(name, status)
 
 
-class _Names:
-    """Stands in for the server while servicers are added, to learn their names for health and reflection."""
+class _Registry:
+    """Stands in for the server while servicers are added: learns their names, and puts `answering` around each method.
+
+    A generic handler with a true attribute `bare` is added as it is: it maps errors, measures and traces by itself.
+    """
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
@@ -95,10 +98,31 @@ class _Names:
             name = getattr(handler, "service_name", None)
             if callable(name):
                 self.names.append(name())
-        self._server.add_generic_rpc_handlers(handlers)
+        self._server.add_generic_rpc_handlers(
+            [handler if getattr(handler, "bare", False) else _Answering(handler) for handler in handlers]
+        )
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
-        self._server.add_registered_method_handlers(service, handlers)
+        """Nothing: the generic handlers are looked at first, and they are complete."""
+
+
+class _Answering(grpc.GenericRpcHandler):
+    """A generic handler whose methods are answered with our errors, traces and measurements."""
+
+    def __init__(self, inner: grpc.GenericRpcHandler) -> None:
+        self._inner = inner
+        self._methods: dict[str, Any] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The method's handler, wrapped once."""
+        method = handler_call_details.method
+        known = self._methods.get(method)
+        if known is None:
+            handler = self._inner.service(handler_call_details)
+            if handler is None:
+                return None
+            known = self._methods[method] = answering(method, handler)
+        return known
 
 
 def create_grpc(
@@ -110,7 +134,6 @@ def create_grpc(
     from grpc_reflection.v1alpha import reflection
 
     server = grpc.aio.server(
-        interceptors=[ErrorInterceptor()],
         maximum_concurrent_rpcs=AT_ONCE,
         options=[
             ("grpc.max_receive_message_length", max_message_bytes),
@@ -122,7 +145,7 @@ def create_grpc(
             ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
-    recorder = _Names(server)
+    recorder = _Registry(server)
     if add is not None:
         add(cast(grpc.aio.Server, recorder))
     health = health_aio.HealthServicer()
@@ -132,31 +155,20 @@ def create_grpc(
     return GrpcServer(server, health, recorder.names)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Around every call: the trace, the measurement, and our errors as status and details."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the method's handler, whichever of the four kinds it is."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = handler_call_details.method
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **codec)
-        if handler.stream_unary is not None:
-            return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **codec)
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(_streaming(method, handler.unary_stream), **codec)
-        bidirectional = cast(Callable[[Any, Any], Any], handler.stream_stream)
-        return grpc.stream_stream_rpc_method_handler(_streaming(method, bidirectional), **codec)
+def answering(method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """Around every call: the trace, the measurement, and our errors as status and details; all four kinds of method."""
+    codec = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_unary(method, handler.unary_unary), **codec)
+    if handler.stream_unary is not None:
+        return grpc.stream_unary_rpc_method_handler(_unary(method, handler.stream_unary), **codec)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(_streaming(method, handler.unary_stream), **codec)
+    bidirectional = cast(Callable[[Any, Any], Any], handler.stream_stream)
+    return grpc.stream_stream_rpc_method_handler(_streaming(method, bidirectional), **codec)
 
 
 def _unary(method: str, handle: Callable[[Any, Any], Awaitable[Any]]) -> Any:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from services.common import telemetry
 from services.common.errors import IrisloopError, Transient
 from services.common.readiness import waiting_for
-from services.common.servers import CannotStart, Servers
-from services.common.settings import ServiceSettings
+from services.common.servers import CannotStart, GrpcFront, Servers
+from services.common.settings import MAX_MESSAGE_BYTES, ServiceSettings
 from services.common.telemetry import log
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ class Application:
     """From `create_http`; a plain one with health and metrics when None."""
     grpc: Callable[[grpc.aio.Server], None] | None = None
     """Adds the servicers."""
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    """Largest gRPC message, either way."""
+    front: GrpcFront | None = None
+    """Takes the gRPC port; grpcio then stands behind it."""
+    wrap: Callable[[Any], Any] | None = None
+    """An ASGI application around `http`, for routes that FastAPI would be too slow for."""
     ready: Sequence[Callable[[], str]] = ()
     """Each says what it waits for, or ""."""
 
@@ -152,7 +158,15 @@ class Runtime:
         application = self._application
         http = application.http or create_http(application.name)
         http.state.waits.insert(0, self.waiting_for)
-        return Servers(application.name, application.settings, http, create_grpc(application.grpc), self.waiting_for)
+        return Servers(
+            application.name,
+            application.settings,
+            http,
+            create_grpc(application.grpc, max_message_bytes=application.max_message_bytes),
+            self.waiting_for,
+            application.front,
+            application.wrap,
+        )
 
     async def _work(self, servers: Servers) -> None:
         """Enter the resources, run the tasks until the stop, leave the resources."""

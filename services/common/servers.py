@@ -7,8 +7,10 @@ import contextlib
 import errno
 import os
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvicorn
 
@@ -32,6 +34,16 @@ class CannotStart(Exception):
     """What keeps the service from starting, in a sentence for the person who started it."""
 
 
+class GrpcFront(Protocol):
+    """Takes the gRPC port instead of grpcio, which then listens behind it on a Unix socket."""
+
+    def start(self, target: str, fallback: str) -> int:
+        """Listen on host:port; what it does not serve itself goes to the socket. Returns the port."""
+
+    async def stop(self) -> None:
+        """Let calls in hand end within a grace, and close."""
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn without signal handlers: the runtime has its own."""
 
@@ -51,14 +63,18 @@ class Servers:
         http: FastAPI,
         grpc: GrpcServer,
         waiting_for: Callable[[], str],
+        front: GrpcFront | None = None,
+        wrap: Callable[[Any], Any] | None = None,
     ) -> None:
-        """Nothing listens before `start`."""
+        """Nothing listens before `start`. `wrap` puts an ASGI application around the one of `http`."""
         self._service = service
         self._settings = settings
         self._grpc = grpc
         self._waiting_for = waiting_for
+        self._front = front
+        self._sockets: tempfile.TemporaryDirectory[str] | None = None
         config = uvicorn.Config(
-            http,
+            wrap(http) if wrap is not None else http,
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -81,6 +97,8 @@ class Servers:
             if self._settings.metrics_port is not None:
                 ports["metrics_port"] = self._serve_metrics(self._settings.metrics_port)
             await self._grpc.server.start()
+            if self._front is not None:
+                ports["grpc_port"] = self._start_front(self._front)
         except BaseException:
             listening.close()
             await self._grpc.server.stop(None)
@@ -97,21 +115,67 @@ class Servers:
             self._following.cancel()
         await self._grpc.set_serving(False)
         self._http.should_exit = True
+        if self._front is not None:
+            await self._front.stop()
         waits: list[Awaitable[None]] = [self._grpc.server.stop(GRACE_S)]
         if self._serving is not None:
             waits.append(self._serving)
         await asyncio.gather(*waits, return_exceptions=True)
         if self._metrics is not None:
             self._metrics()
+        if self._sockets is not None:
+            self._sockets.cleanup()
 
     def _add_grpc_port(self) -> int:
         host, port = self._settings.host, self._settings.grpc_port
+        credentials = self._credentials()
+        if self._front is not None:
+            return self._add_socket(encrypted=credentials is not None)
         if port:
             listen(self._service, "gRPC", host, port).close()  # gRPC's own error names no cause
         try:
+            if credentials is not None:
+                return self._grpc.server.add_secure_port(f"{host}:{port}", credentials)
             return self._grpc.server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise CannotStart(_taken(self._service, "gRPC", host, port)) from error
+
+    def _add_socket(self, *, encrypted: bool) -> int:
+        """Where grpcio listens behind the front; 0, since the front knows the port."""
+        if encrypted:
+            raise CannotStart(
+                f"{self._service}: this gRPC transport does not encrypt. End TLS in front of it, or use grpcio."
+            )
+        self._sockets = tempfile.TemporaryDirectory(prefix="irisloop-grpc-")
+        self._grpc.server.add_insecure_port(f"unix:{self._sockets.name}/grpc.sock")
+        return 0
+
+    def _start_front(self, front: GrpcFront) -> int:
+        assert self._sockets is not None
+        target = f"{self._settings.host}:{self._settings.grpc_port}"
+        try:
+            return front.start(target, f"{self._sockets.name}/grpc.sock")
+        except (OSError, RuntimeError) as error:
+            raise CannotStart(f"{self._service} cannot listen on {target} for gRPC: {error}.") from error
+
+    def _credentials(self) -> Any:
+        """grpcio's, None without a certificate. Raises `CannotStart` for a file that is not there."""
+        import grpc
+
+        settings = self._settings
+        if settings.tls_certificate is None or settings.tls_key is None:
+            if settings.tls_certificate or settings.tls_key or settings.tls_client_ca:
+                raise CannotStart(f"{self._service}: TLS needs both TLS_CERTIFICATE and TLS_KEY.")
+            return None
+        certificate, key = self._pem(settings.tls_certificate), self._pem(settings.tls_key)
+        authorities = self._pem(settings.tls_client_ca) if settings.tls_client_ca else None
+        return grpc.ssl_server_credentials([(key, certificate)], authorities, authorities is not None)
+
+    def _pem(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise CannotStart(f"{self._service}: {path} cannot be read: {error.strerror}.") from error
 
     def _serve_metrics(self, port: int) -> int:
         from prometheus_client import start_http_server

@@ -6,11 +6,13 @@ They are built once, in `__main__` or `build`, and passed down; `os.environ` is 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MAX_MESSAGE_BYTES: Final = 64 << 20
+"""Largest gRPC message between services."""
 Durability: TypeAlias = Literal["process", "power"]
 """`process`: what is acknowledged survives SIGKILL. `power`: files, SQLite and Kafka are synced too."""
 
@@ -114,5 +116,11 @@ class ServiceSettings(BaseSettings):
     """gRPC port; 0 takes a free one."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """One more port for /metrics, beside the one of HTTP; none when empty."""
+    tls_certificate: Path | None = None
+    """PEM of the certificate that gRPC shows; without it gRPC is not encrypted."""
+    tls_key: Path | None = None
+    """PEM of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM of the authorities whose client certificates are asked for (mutual TLS); none are when empty."""
     common: CommonSettings = Field(default_factory=CommonSettings)
     """What all services share, read from `IRISLOOP_<FIELD>`."""

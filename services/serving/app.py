@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
-from inference import grpc_service_pb2_grpc
 from irisloop.serving.v1 import serving_pb2_grpc
 
 from services.common.bus import Bus, KafkaBus
@@ -17,19 +19,34 @@ from services.common.http import create_http
 from services.common.objects import ObjectStore
 from services.common.runtime import Application
 from services.common.signing import Verifier
+from services.serving.domain.images import ImageLimits
+from services.serving.domain.restrictions import Restrictions
+from services.serving.domain.routes import Routes
 from services.serving.handlers.bindings import Bindings
-from services.serving.handlers.inference import Inference
+from services.serving.handlers.catalog import Catalog
+from services.serving.handlers.controls import Controls
+from services.serving.handlers.inference import Inference, NoEvents, Notes
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
+from services.serving.handlers.repository import Repository
+from services.serving.handlers.shared_memory import SharedMemory
 from services.serving.inbound.grpc import ServingServicer
-from services.serving.inbound.http import routes
+from services.serving.inbound.http import routes as http_routes
 from services.serving.inbound.kafka import Listener
-from services.serving.inbound.oip import InferenceServicer
+from services.serving.inbound.native import NativeFront
+from services.serving.inbound.oip import InferenceService
+from services.serving.inbound.v2.app import InferenceApp
+from services.serving.outbound.backends.onnx import Options
+from services.serving.outbound.backends.opening import Opener
 from services.serving.outbound.bindings import SqlBindings
 from services.serving.outbound.deployments import DeploymentEvents
-from services.serving.outbound.direct import DirectEvents, NoEvents
+from services.serving.outbound.direct import DirectEvents
+from services.serving.outbound.folder import Folder
 from services.serving.outbound.images import ImageThreads
-from services.serving.outbound.models import Packages
+from services.serving.outbound.loading import LoadedFolder
+from services.serving.outbound.packages import Packages
+from services.serving.outbound.scheduling import Pool
+from services.serving.outbound.shared_memory import SystemRegions
 from services.serving.outbound.tables import metadata
 from services.serving.settings import ServingSettings
 
@@ -38,52 +55,137 @@ STREAM_BATCH = 200
 """Most assets in one transaction of a partition."""
 
 
+@dataclass
+class Parts:
+    """What an application is put together from, in the order in which it is entered."""
+
+    resources: list[AbstractAsyncContextManager[Any]] = field(default_factory=list)
+    tasks: dict[str, Any] = field(default_factory=dict)
+    ready: list[Callable[[], str]] = field(default_factory=list)
+    servicers: list[Callable[[grpc.aio.Server], None]] = field(default_factory=list)
+
+
 def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Application:
     """Serving as an application; made inside the event loop it will run in."""
     settings = settings or ServingSettings()
+    http = create_http("serving")
+    routes = Routes()
+    pool = Pool(settings.workers)
+    parts = Parts(resources=[pool])
+    notes: Notes = NoEvents()
+    if not settings.standalone:
+        bus = bus or KafkaBus(settings.common, service="serving")
+        notes = _add_loop(parts, settings, routes, pool, bus, http)
+    loader = _add_folder(parts, settings, routes, pool)
+
+    def waiting_for() -> str:
+        return "; ".join(filter(None, (wait() for wait in http.state.waits)))
+
+    regions = SystemRegions()
+    limits = ImageLimits(settings.image_mb << 20, settings.image_pixels)
+    inference = Inference(lambda: routes.table, notes, regions, pool.put, limits)
+    catalog = Catalog(lambda: routes.table, waiting_for, loader)
+    restricted = Restrictions.parse(settings.grpc_restricted)
+    controls = Controls(lambda: routes.table)
+    memory = SharedMemory(regions, offered=settings.shared_memory)
+    service = InferenceService(inference, catalog, memory, controls, restricted)
+    parts.servicers.append(lambda server: server.add_generic_rpc_handlers((service,)))
+
+    def add_services(server: grpc.aio.Server) -> None:
+        for add in parts.servicers:
+            add(server)
+
+    return Application(
+        name="serving",
+        settings=settings,
+        resources=parts.resources,
+        tasks=parts.tasks,
+        http=http,
+        grpc=add_services,
+        max_message_bytes=settings.max_request_mb << 20,
+        front=_front(settings, inference, restricted),
+        wrap=lambda inner: InferenceApp(
+            inner,
+            inference,
+            catalog,
+            memory,
+            controls,
+            Restrictions.parse(settings.http_restricted, prefix=""),
+            settings.max_request_mb << 20,
+        ),
+        ready=parts.ready,
+    )
+
+
+def _front(settings: ServingSettings, inference: Inference, restricted: Restrictions) -> NativeFront | None:
+    """What takes gRPC calls before grpcio does. Raises `CannotStart` where it cannot do what the settings want."""
+    if settings.transport == "grpcio":
+        return None
+    return NativeFront(inference, restricted, settings.max_request_mb << 20)
+
+
+def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool) -> Repository | None:
+    """The model folder, when there is one."""
+    if not settings.model_repository:
+        return None
+    opener = Opener(Options(threads=settings.threads), lambda: routes.table)
+    folder = LoadedFolder(
+        Folder.open(settings.model_repository, config_name=settings.model_config_name),
+        opener,
+        pool,
+        lambda: routes.table,
+        most_queued=settings.queue,
+        strict=settings.strict_config,
+        default_max_batch=settings.default_max_batch,
+    )
+    repository = Repository(
+        folder,
+        routes,
+        settings.model_control,
+        settings.load_models,
+        settings.poll_s,
+        exit_on_error=settings.exit_on_error,
+    )
+    parts.resources += [folder, repository]
+    parts.tasks["model folder"] = repository.run
+    if settings.strict_readiness:
+        parts.ready.append(repository.failed)
+    return repository
+
+
+def _add_loop(parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool, bus: Bus, http: Any) -> Notes:
+    """What follows registry and cameras; returns what makes events of clients' calls."""
     common = settings.common
-    bus = bus or KafkaBus(common, service="serving")
     replica = f"serving-{common.replica}"
     clock = partial(datetime.now, UTC)
     objects = ObjectStore(common.objects, common.durability)
     database = Database.of(common, "serving", metadata, MIGRATIONS)
     bindings = Bindings(SqlBindings(database), settings.bindings_refresh_s)
-    packages = _packages(settings, objects)
-    models = Models(packages, DeploymentEvents(bus, replica), clock)
+    packages = _packages(settings, objects, pool)
+    models = Models(packages, routes, DeploymentEvents(bus, replica), clock)
     images = ImageThreads(settings.decode_threads)
-    predictor = Predictor(lambda: models.table, bindings, objects, images, clock, settings.stream_batch)
-    direct = DirectEvents(bus, replica, settings.direct_buffer, clock)
-    inference = Inference(lambda: models.table, direct if settings.direct_events else NoEvents(), clock)
+    predictor = Predictor(lambda: routes.table, bindings, objects, images, clock, settings.stream_batch)
     Listener(models, bindings, predictor, replica, settings.dedup_tail).listen(bus, STREAM_BATCH)
-    http = create_http("serving")
-    http.include_router(routes(bindings, models, replica))
-
-    def waiting_for() -> str:
-        return "; ".join(filter(None, (wait() for wait in http.state.waits)))
-
-    def add_services(server: grpc.aio.Server) -> None:
-        servicer = InferenceServicer(lambda: models.table, inference, waiting_for)
-        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-        serving_pb2_grpc.add_ServingServiceServicer_to_server(ServingServicer(bindings, models, replica), server)
-
-    tasks: dict[str, Any] = {"bus": bus.run, "bindings": bindings.refresh, "direct": direct.run}
-    return Application(
-        name="serving",
-        settings=settings,
-        resources=(objects, database, packages, bindings, images, bus, models),
-        tasks=tasks,
-        http=http,
-        grpc=add_services,
-        ready=(bus.waiting_for,),
-    )
+    http.include_router(http_routes(bindings, models, lambda: routes.table, replica))
+    servicer = ServingServicer(bindings, models, replica)
+    parts.servicers.append(lambda server: serving_pb2_grpc.add_ServingServiceServicer_to_server(servicer, server))
+    parts.resources += [objects, database, packages, bindings, images, bus, models]
+    parts.tasks |= {"bus": bus.run, "bindings": bindings.refresh}
+    parts.ready.append(bus.waiting_for)
+    if not settings.direct_events:
+        return NoEvents()
+    direct = DirectEvents(bus, replica, settings.direct_buffer, clock)
+    parts.tasks["direct"] = direct.run
+    return direct
 
 
-def _packages(settings: ServingSettings, objects: ObjectStore) -> Packages:
+def _packages(settings: ServingSettings, objects: ObjectStore, pool: Pool) -> Packages:
     return Packages(
         objects,
         Verifier.of_home(settings.common.home),
+        pool,
         allow_unsigned=settings.allow_unsigned,
-        threads=settings.threads,
+        options=Options(threads=settings.threads),
         max_batch=settings.max_batch,
         most_queued=settings.queue,
     )

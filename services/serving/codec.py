@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from inference import model_config_pb2
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import DEPLOYMENT_CHANGED, PREDICTION_MADE
 
 from services.common.bus import Event, derive_id
+from services.serving.domain.config import ModelConfig
 from services.serving.domain.features import Answer
 from services.serving.domain.ports import Deployment
 from services.serving.domain.predictions import Made
@@ -102,3 +104,28 @@ def timestamp(moment: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def config_message(config: ModelConfig) -> model_config_pb2.ModelConfig:
+    """What Triton's config.pbtxt would say of a model that came without one."""
+    message = model_config_pb2.ModelConfig(
+        name=config.name,
+        platform=config.platform,
+        backend=config.backend,
+        max_batch_size=config.max_batch_size,
+        default_model_filename=config.filename,
+    )
+    message.version_policy.latest.num_versions = 1
+    message.instance_group.add(name=config.name, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
+    if config.dynamic_batching is not None:
+        message.dynamic_batching.SetInParent()
+    for tensor in config.inputs:
+        message.input.add(name=tensor.name, data_type=config_type(tensor.datatype), dims=tensor.dims)
+    for tensor in config.outputs:
+        message.output.add(name=tensor.name, data_type=config_type(tensor.datatype), dims=tensor.dims)
+    return message
+
+
+def config_type(datatype: str) -> model_config_pb2.DataType.ValueType:
+    """The configuration's name of a protocol datatype."""
+    return model_config_pb2.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")

@@ -3,15 +3,22 @@
 InvalidMessage
 |-- BadPackage          the model folder breaks its format, or the graph is not what model.json says
 |-- BadRequest          a call whose tensors, version or parameters do not fit the model
+|-- InferenceFailed     the model cannot run on what it was given
+|-- LoadFailed          a model that a client asked to load does not load
 `-- BadBinding          a binding that could never apply
 NotFound
 |-- UnknownModel
 |-- UnknownVersion
+|-- UnknownRegion       no shared-memory region of that name
+|-- NotReady            the model is known, and no version of it answers now
 `-- UnknownBinding
 Transient
-`-- Overloaded          the model's queue is full
-IrisloopError
-`-- InferenceFailed     the runtime failed on well-formed input
+|-- Overloaded          the model's queue is full
+`-- NotAllowed          loading by call is not switched on
+Restricted              a call without the secret that its group asks for
+RegionTaken             a shared-memory region of that name is registered already
+Unsupported             an extension of the protocol that is left out on purpose
+NotPolled               a model that a client asked to load cannot be read at all
 """
 
 from __future__ import annotations
@@ -61,7 +68,55 @@ class Overloaded(Transient):
     default_reason = "OVERLOADED"
 
 
-class InferenceFailed(IrisloopError):
-    """The runtime failed; the input was as the model asks."""
+class UnknownRegion(NotFound):
+    """No shared-memory region is registered under that name."""
+
+    default_reason = "UNKNOWN_REGION"
+
+
+class NotReady(NotFound):
+    """No version of the model is loaded at this moment; NOT_FOUND, as Triton answers."""
+
+    default_reason = "MODEL_NOT_READY"
+
+
+class NotAllowed(Transient):
+    """Models are not loaded by call here; UNAVAILABLE, as Triton answers."""
+
+    default_reason = "NOT_ALLOWED"
+
+
+class LoadFailed(InvalidMessage):
+    """The model stays as it was before; the sentence says why."""
+
+    default_reason = "LOAD_FAILED"
+
+
+class NotPolled(IrisloopError):
+    """What lies in the model folder, or came with the call, is no model; INTERNAL, as Triton's own clients expect."""
+
+    default_reason = "NOT_POLLED"
+
+
+class Restricted(IrisloopError):
+    """The call's group is restricted and the header is missing or wrong; gRPC UNAVAILABLE, HTTP 403, as Triton."""
+
+    default_reason = "RESTRICTED"
+
+
+class RegionTaken(IrisloopError):
+    """The name is in use; gRPC ALREADY_EXISTS."""
+
+    default_reason = "REGION_TAKEN"
+
+
+class Unsupported(IrisloopError):
+    """What was asked for is not offered, and the sentence says why; gRPC UNIMPLEMENTED, HTTP 501."""
+
+    default_reason = "UNSUPPORTED"
+
+
+class InferenceFailed(InvalidMessage):
+    """The model failed on this input, e.g. since shapes that it leaves open do not fit each other inside."""
 
     default_reason = "INFERENCE_FAILED"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -25,14 +27,68 @@ class ServingSettings(ServiceSettings):
     allow_unsigned: bool = False
     """Load packages without a signature; a wrong signature is refused all the same."""
 
+    standalone: bool = False
+    """Serve the model folder alone: no Kafka, no registry, no cameras; what `irisloop serve` does."""
+
+    model_repository: str = ""
+    """A folder of models as Triton or MLServer have it, or s3://bucket/prefix; none when empty."""
+
+    model_control: Literal["none", "poll", "explicit"] = "none"
+    """Of the model folder: load all at the start; follow its changes; or load by call."""
+
+    load_models: tuple[str, ...] = ()
+    """With `explicit` control: models loaded at the start, `*` for all."""
+
+    poll_s: float = Field(default=15.0, gt=0)
+    """With `poll` control: how often the folder is looked at."""
+
+    strict_readiness: bool = False
+    """Be ready only when every model of the folder is loaded."""
+
+    strict_config: bool = False
+    """Refuse models whose config.pbtxt is missing or not whole, instead of completing it from the graph."""
+
+    model_config_name: str = ""
+    """Prefer `configs/<name>.pbtxt` of a model to its config.pbtxt."""
+
+    default_max_batch: int = Field(default=4, ge=0, le=4096)
+    """max_batch_size of a model of the folder whose graph can batch and whose configuration does not say."""
+
+    exit_on_error: bool = False
+    """End the start when a model of the folder does not load."""
+
     threads: int = Field(default=1, ge=1, le=64)
     """onnxruntime's threads inside one operator, for each loaded version."""
+
+    workers: int = Field(default=4, ge=1, le=256)
+    """Threads that run models; all versions share them."""
 
     max_batch: int = Field(default=64, ge=1, le=4096)
     """Most images in one run, whatever a package allows."""
 
     queue: int = Field(default=1024, ge=1)
     """Most images of calls that wait for one version; further calls are answered UNAVAILABLE."""
+
+    max_request_mb: int = Field(default=64, ge=1, le=2047)
+    """Largest request and answer, MiB."""
+
+    grpc_restricted: tuple[str, ...] = ()
+    """`<group,...>:<header>=<value>`: calls of these groups need the header (with Triton's prefix) to say the value."""
+
+    http_restricted: tuple[str, ...] = ()
+    """The same for HTTP, without a prefix."""
+
+    transport: Literal["grpcio", "pygrpc"] = "grpcio"
+    """What takes gRPC calls; pygrpc is quicker, has no TLS, and needs the package pygrpc-native."""
+
+    image_mb: int = Field(default=32, ge=1, le=512)
+    """Largest encoded image, MiB."""
+
+    image_pixels: int = Field(default=100_000_000, ge=1)
+    """Most pixels of an encoded image; larger ones are refused by their header, undecoded."""
+
+    shared_memory: bool = True
+    """Whether clients may register system shared memory."""
 
     stream_batch: int = Field(default=16, ge=1, le=512)
     """Most images of cameras in one run, so that a call waits for few of them."""

@@ -9,7 +9,7 @@ from typing import Final
 import typer
 
 from services.common.errors import InvalidMessage, IrisloopError, NotFound
-from services.local.cli import cameras, datasets, deadletters, deployment, lineage, models, topics
+from services.local.cli import cameras, datasets, deadletters, deployment, lineage, models, serving, topics
 from services.local.cli.session import complain
 
 EXIT_FAILED: Final = 1
@@ -35,6 +35,7 @@ def options(debug: bool = typer.Option(False, "--debug", help="Show where an err
 deployment.add_to(app)
 datasets.add_to(app)
 lineage.add_to(app)
+serving.add_to(app)
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(models.app, name="models")
 app.add_typer(topics.app, name="topics")

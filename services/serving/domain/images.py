@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,9 +26,22 @@ class BadImage(InvalidMessage):
     default_reason = "BAD_IMAGE"
 
 
-def prepared(data: bytes, image: ImageInput) -> Pixels:
-    """The image as [H, W] (1 channel) or [H, W, 3] uint8 of the input's size. Raises `BadImage`."""
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What an encoded image may be before it is decoded."""
+
+    bytes: int = 32 << 20
+    pixels: int = 100_000_000
+
+
+def prepared(data: bytes, image: ImageInput, limits: ImageLimits | None = None) -> Pixels:
+    """The image as [H, W] (1 channel) or [H, W, 3] uint8 of the input's size; limits are looked at in its header.
+
+    Raises `BadImage`.
+    """
     try:
+        if limits is not None:
+            _check_limits(data, limits)
         pixels = _decoded(data, image.channels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"The image cannot be decoded: {error}") from error
@@ -51,6 +65,15 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
     shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
     method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize((width, height), method))
+
+
+def _check_limits(data: bytes, limits: ImageLimits) -> None:
+    if len(data) > limits.bytes:
+        raise BadImage(f"The image has {len(data)} bytes; at most {limits.bytes} are taken.")
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:  # reads the header alone
+        width, height = opened.size
+    if width * height > limits.pixels:
+        raise BadImage(f"The image has {width} x {height} pixels; at most {limits.pixels} are taken.")
 
 
 def _decoded(data: bytes, channels: int) -> Pixels:

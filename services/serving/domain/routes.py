@@ -1,4 +1,4 @@
-"""Which loaded version answers for a model: an immutable table, replaced as a whole when aliases move."""
+"""Which loaded version answers for a model: an immutable table, replaced as a whole when anything changes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from services.serving.domain.package import ModelCard
-from services.serving.domain.ports import Engine
-from services.serving.errors import BadRequest, UnknownModel, UnknownVersion
+from services.serving.domain.config import ModelConfig
+from services.serving.domain.package import ImageInput, ModelCard
+from services.serving.domain.ports import Runner
+from services.serving.errors import BadRequest, NotReady, UnknownModel, UnknownVersion
 
 CHAMPION: Final = "champion"
+LARGEST_VERSION: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,9 +22,17 @@ class Version:
 
     model: str
     name: str
-    digest: str
-    card: ModelCard
-    engine: Engine
+    """A number, as text."""
+    config: ModelConfig
+    runner: Runner
+    card: ModelCard | None = None
+    """What its tensors mean; None for a model that nobody described: its events carry no scores."""
+    image: ImageInput | None = None
+    """Its input, where that is an image: encoded images are taken for it, too."""
+    digest: str = ""
+    """Of the package that it came from; empty when it lies in a model folder."""
+    placement: str = ""
+    """Where it really runs, e.g. onnxruntime's provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +56,20 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One model: what its aliases ask for, and the version that each really answers with."""
+    """One model: the versions that are loaded, and which of them answers for what."""
 
     model: str
-    revision: int
-    asked: Mapping[str, Target]
-    aliases: Mapping[str, Version]
+    revision: int = 0
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    """Every loaded version, by name."""
+    default: Version | None = None
+    """What answers a call that names no version: the champion, or the newest of a model folder."""
+    asked: Mapping[str, Target] = field(default_factory=dict)
+    """What registry's aliases point at."""
+    aliases: Mapping[str, Version] = field(default_factory=dict)
     """Alias to version; an alias whose version failed to load keeps the one before, or is missing."""
     problems: Mapping[str, str] = field(default_factory=dict)
-    """Version to the reason why it is not loaded."""
-
-    @property
-    def versions(self) -> dict[str, Version]:
-        """Every loaded version, by name."""
-        return {version.name: version for version in self.aliases.values()}
+    """Version to the reason why it is not loaded; "" is the model as a whole."""
 
     def roles(self, version: Version) -> tuple[str, ...]:
         """The aliases that it answers for."""
@@ -76,21 +86,24 @@ class RouteTable:
         """A table with this model's route replaced."""
         return RouteTable(MappingProxyType({**self.routes, route.model: route}))
 
+    def without(self, model: str) -> RouteTable:
+        """A table that does not know the model."""
+        return RouteTable(MappingProxyType({name: route for name, route in self.routes.items() if name != model}))
+
     def resolve(self, model: str, version: str = "") -> Version:
-        """The champion, or the version of that number. Raises `UnknownModel`, `UnknownVersion`, `BadRequest`."""
-        if version and not (version.isascii() and version.isdigit()):
-            raise BadRequest(
-                f"failed to get model version from specified version string {version[:32]!r} "
-                "(details: a version is a number), version should be an integral value > 0",
-                field="model_version",
-            )
+        """The version of that number, or the model's default.
+
+        Raises `UnknownModel`, `UnknownVersion`, `NotReady`, `BadRequest`.
+        """
         route = self.routes.get(model)
+        if route is not None:
+            found = route.versions.get(version) if version else route.default
+            if found is not None:
+                return found
+        check_version(version)
         if route is None:
             raise UnknownModel(f"Request for unknown model: {model[:128]!r} is not found", field="model_name")
-        found = route.versions.get(version) if version else route.aliases.get(CHAMPION)
-        if found is None:
-            raise UnknownVersion(self._missing(route, version), field="model_version")
-        return found
+        raise self._missing(route, version)
 
     def behind(self, model: str, role: str) -> tuple[Version | None, str]:
         """The version that answers for an alias, or why none does; ("", no version) when the alias is not set."""
@@ -102,13 +115,46 @@ class RouteTable:
             return found, ""
         return None, route.problems.get(route.asked[role].version, "it is not loaded")
 
-    def _missing(self, route: Route, version: str) -> str:
+    def _missing(self, route: Route, version: str) -> Exception:
         if version:
             problem = route.problems.get(version, "")
             tail = f": it failed to load: {problem}" if problem else ""
-            return f"Request for unknown model: {route.model!r} version {version[:32]} is not found{tail}"
+            return UnknownVersion(
+                f"Request for unknown model: {route.model!r} version {version[:32]} is not found{tail}",
+                field="model_version",
+            )
         target = route.asked.get(CHAMPION)
-        if target is None:
-            return f"Request for unknown model: {route.model!r} has no champion yet"
-        problem = route.problems.get(target.version, "")
-        return f"Request for unknown model: {route.model!r} version {target.version} failed to load: {problem}"
+        problem = route.problems.get(target.version if target else "", "")
+        tail = f": failed to load: {problem}" if problem else ""
+        return NotReady(f"Request for unknown model: {route.model!r} has no available versions{tail}")
+
+
+class Routes:
+    """Holds the table that is in force; written on the event loop, read from any thread."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.table = RouteTable()
+
+    def put(self, route: Route) -> None:
+        """Put the model's new route in force, in one step."""
+        self.table = self.table.replaced(route)
+
+    def remove(self, model: str) -> None:
+        """Forget the model."""
+        self.table = self.table.without(model)
+
+
+def check_version(version: str) -> None:
+    """Raises `BadRequest` unless it is empty or a number."""
+    if version.startswith("-") and version[1:].isdigit():
+        raise BadRequest(
+            f"invalid model version specified {version[:32]!r}, version should be an integral value > 0",
+            field="model_version",
+        )
+    if version and not (version.isascii() and version.isdigit() and int(version[:20]) <= LARGEST_VERSION):
+        raise BadRequest(
+            f"failed to get model version from specified version string {version[:32]!r} "
+            "(details: a version is a number), version should be an integral value > 0",
+            field="model_version",
+        )

@@ -26,10 +26,12 @@ DTYPES: Final[dict[str, DTypeLike]] = {
     "INT32": np.int32,
     "INT64": np.int64,
     "FP16": np.float16,
+    "BF16": np.uint16,
     "FP32": np.float32,
     "FP64": np.float64,
     "BYTES": np.object_,
 }
+"""numpy has no bfloat16: a BF16 tensor is held as the 16 bits of each value."""
 LENGTH: Final = struct.Struct("<I")
 MOST_DIMENSIONS: Final = 16
 
@@ -44,36 +46,52 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a registered shared-memory region."""
+
+    name: str
+    byte_size: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TensorData:
-    """A tensor as a call carries it: `raw` bytes, or `values` in row-major order."""
+    """A tensor as a call carries it: `raw` bytes, `values` in row-major order, or a `region` that holds the bytes."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    raw: bytes | None = None
+    raw: bytes | memoryview | None = None
     values: Sequence[Any] = ()
+    region: Region | None = None
 
 
 def decoded(tensor: TensorData) -> Array:
-    """The tensor as an array of its shape. Raises `BadRequest` when the parts do not fit each other."""
+    """The tensor as an array of its shape; numbers share the memory of `raw`.
+
+    Raises `BadRequest` when the parts do not fit each other.
+    """
     dtype = DTYPES.get(tensor.datatype)
     if dtype is None:
-        raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}, which is not served")
+        raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}, which is not one of the protocol's")
     if len(tensor.shape) > MOST_DIMENSIONS or any(size < 0 for size in tensor.shape):
-        raise _bad(tensor, f"has the shape {list(tensor.shape)}")
+        raise _bad(tensor, f"has the shape {list(tensor.shape)[:MOST_DIMENSIONS]}")
     count = math.prod(tensor.shape)
     if tensor.raw is None:
         return _from_values(tensor, dtype, count)
     if tensor.datatype == "BYTES":
-        return _shaped(tensor, np.array([*_strings(tensor, tensor.raw), None], dtype=np.object_)[:-1], count)
+        return _shaped(tensor, np.array([*strings(tensor, tensor.raw), None], dtype=np.object_)[:-1], count)
     wanted = count * np.dtype(dtype).itemsize
     if len(tensor.raw) != wanted:
-        raise _bad(tensor, f"holds {len(tensor.raw)} bytes; its shape and datatype need {wanted}")
+        raise BadRequest(
+            f"input byte size mismatch for input {tensor.name[:128]!r}. Expected {wanted}, got {len(tensor.raw)}",
+            field=f"inputs.{tensor.name[:128]}",
+        )
     return np.frombuffer(tensor.raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(tensor.shape)
 
 
 def encoded(array: Array) -> bytes:
-    """The raw form."""
+    """The raw form, a copy."""
     if array.dtype == np.object_ or array.dtype.kind in "US":
         parts: list[bytes] = []
         for item in array.ravel():
@@ -88,18 +106,7 @@ def datatype_of(array: Array) -> str:
     return NAMES[array.dtype] if array.dtype.kind not in "OUS" else "BYTES"
 
 
-NAMES: Final = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
-
-
-def check(spec: TensorSpec, tensor: TensorData, batched: bool) -> None:
-    """Raises `BadRequest` unless the tensor is what the graph declares; `batched`: the first dimension is the batch."""
-    if tensor.datatype != spec.datatype:
-        raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}; the model takes {spec.datatype!r}")
-    fits = len(tensor.shape) == len(spec.shape) and all(
-        wanted in (-1, size) for size, wanted in zip(tensor.shape, spec.shape, strict=True)
-    )
-    if not fits or (batched and tensor.shape[0] < 1):
-        raise _bad(tensor, f"has the shape {list(tensor.shape)[:MOST_DIMENSIONS]}; the model takes {list(spec.shape)}")
+NAMES: Final = {np.dtype(dtype): name for name, dtype in DTYPES.items() if name != "BF16"}
 
 
 def _bad(tensor: TensorData, problem: str) -> BadRequest:
@@ -122,16 +129,17 @@ def _shaped(tensor: TensorData, array: Array, count: int) -> Array:
     return array.reshape(tensor.shape)
 
 
-def _strings(tensor: TensorData, raw: bytes) -> list[bytes]:
+def strings(tensor: TensorData, raw: bytes | memoryview) -> list[bytes]:
+    """The strings of a raw BYTES tensor, each behind its length. Raises `BadRequest`."""
     items: list[bytes] = []
     place = 0
     while place < len(raw):
         if place + LENGTH.size > len(raw):
-            raise _bad(tensor, "ends inside the length of a string")
+            raise _bad(tensor, "has an incomplete string length indicator, 4 bytes are expected")
         (size,) = LENGTH.unpack_from(raw, place)
         place += LENGTH.size
         if place + size > len(raw):
-            raise _bad(tensor, "ends inside a string")
-        items.append(raw[place : place + size])
+            raise _bad(tensor, f"has incomplete string data, a string of length {size} is expected")
+        items.append(bytes(raw[place : place + size]))
         place += size
     return items

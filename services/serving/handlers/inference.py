@@ -1,104 +1,182 @@
-"""Clients' calls: validated against the version they resolve to, queued, answered, noted."""
+"""The one road of all inference calls: resolved, checked, queued, answered, noted."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from services.serving.domain.ports import Arrays
+from services.serving.domain.bindings import DIRECT
+from services.serving.domain.calls import AnsweredOutput, InferAnswer, InferCall, Reply, WantedOutput
+from services.serving.domain.classification import best_classes
+from services.serving.domain.config import ModelConfig
+from services.serving.domain.images import ImageLimits
+from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
-from services.serving.domain.tensors import Array, TensorData, check, decoded
-from services.serving.errors import BadRequest
-
-RESERVED: str = "triton_"
-KNOWN: frozenset[str] = frozenset({"triton_enable_empty_final_response"})
+from services.serving.domain.tensors import encoded
+from services.serving.domain.work import Arrays, Result, Work
+from services.serving.errors import Unsupported
+from services.serving.handlers.pictures import decoded_images, holds_images, images_of
+from services.serving.handlers.requests import asked_of, feed_of, wanted_of
+from services.serving.handlers.settling import Settling
 
 
 class Notes(Protocol):
     """Takes note of a client's call without slowing it."""
 
-    def note(self, version: Version, outputs: Arrays, arrived_at: datetime, latency_ms: float) -> None:
-        """Never blocks and never raises for being full."""
+    def note(
+        self,
+        version: Version,
+        outputs: Arrays,
+        *,
+        arrived_at_ns: int,
+        latency_ns: int,
+        key: str,
+        role: str,
+        traceparent: str,
+    ) -> None:
+        """Never blocks and never raises; from any thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferCall:
-    """A call in any transport's words."""
+class NoEvents:
+    """Implements `Notes` where clients' predictions are not wanted as events."""
 
-    model: str
-    version: str
-    inputs: Sequence[TensorData]
-    outputs: Sequence[str] = ()
-    """Those wanted; all when empty."""
-    parameters: Sequence[str] = ()
-    """Names of the request's parameters."""
-
-
-@dataclass(frozen=True, slots=True)
-class InferAnswer:
-    """The answer: the version that gave it, and the wanted outputs in the order asked for."""
-
-    version: Version
-    outputs: Sequence[tuple[str, Array]]
+    def note(self, version: Version, outputs: Arrays, **about: Any) -> None:
+        """Take no note."""
 
 
 class Inference:
-    """The one road of all inference calls."""
+    """Every transport calls `submit`, or `infer` on the event loop."""
 
-    def __init__(self, table: Callable[[], RouteTable], notes: Notes, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        table: Callable[[], RouteTable],
+        notes: Notes,
+        regions: Regions,
+        offload: Callable[[Callable[[], None]], None],
+        limits: ImageLimits,
+    ) -> None:
+        """`offload` runs what takes long, such as decoding images, in another thread."""
+        self._offload = offload
+        self._limits = limits
         self._table = table
         self._notes = notes
-        self._clock = clock
+        self._regions = regions
+        self._settling: Settling | None = None
+
+    def submit(self, call: InferCall, reply: Reply, inline: Inline | None = None) -> Work:
+        """Queue the call; from any thread. The work may be cancelled until it runs; `inline` is the runner's.
+
+        Raises `UnknownModel`, `UnknownVersion`, `NotReady`, `BadRequest`, `Overloaded`; then `reply` is not called.
+        """
+        arrived_at_ns = time.time_ns()
+        version = self._table().resolve(call.model, call.version)
+        config = version.config
+        pending = _Pending(self, call, version, wanted_of(config, call), reply, arrived_at_ns)
+        if holds_images(version, call):
+            return self._submit_images(version, call, pending)
+        feed, rows = feed_of(version, call, self._regions)
+        work = Work(feed, rows, pending.take, asked_of(call, config))
+        version.runner.submit(work, inline)
+        return work
+
+    def _submit_images(self, version: Version, call: InferCall, pending: _Pending) -> Work:
+        """Decode elsewhere, then queue; the version stays open until then, whatever is swapped meanwhile."""
+        encoded_images = images_of(version, call, self._regions)
+        work = Work({}, len(encoded_images), pending.take, asked_of(call, version.config))
+        held = version.runner.hold()
+        held.__enter__()
+
+        def decode() -> None:
+            try:
+                if not work.cancelled:
+                    work.inputs = decoded_images(version, encoded_images, self._limits)
+                    version.runner.submit(work)
+            except Exception as error:
+                pending.take(error, True)
+            finally:
+                held.__exit__(None, None, None)
+
+        self._offload(decode)
+        return work
 
     async def infer(self, call: InferCall) -> InferAnswer:
-        """Raises `UnknownModel`, `UnknownVersion`, `BadRequest`, `Overloaded`, `InferenceFailed`."""
-        started, arrived_at = time.perf_counter(), self._clock()
-        version = self._table().resolve(call.model, call.version)
-        feed = _feed(version, call)
-        wanted = _wanted(version, call.outputs)
-        # No await between resolving and queueing: a swap cannot come between.
-        outputs = await version.engine.infer(feed)
-        self._notes.note(version, outputs, arrived_at, (time.perf_counter() - started) * 1000)
-        return InferAnswer(version, [(name, outputs[name]) for name in wanted])
+        """Raises what `submit` does, `InferenceFailed`, and `Unsupported` for a decoupled model."""
+        if self._settling is None:
+            self._settling = Settling(asyncio.get_running_loop())
+        if self._table().resolve(call.model, call.version).config.decoupled:
+            raise Unsupported(
+                f"ModelInfer RPC doesn't support models with decoupled transaction policy, as {call.model!r} has: call "
+                "ModelStreamInfer"
+            )
+        future: asyncio.Future[InferAnswer] = asyncio.get_running_loop().create_future()
+        work = self.submit(call, partial(self._settling.put, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            work.cancelled = True
+            raise
 
+    def answer(self, call: InferCall, version: Version, wanted: Sequence[WantedOutput], outputs: Arrays) -> InferAnswer:
+        """The outputs that were asked for. Raises `BadRequest` where a region cannot take them."""
+        return InferAnswer(version, call.id, [self._output(version.config, one, outputs) for one in wanted])
 
-def _feed(version: Version, call: InferCall) -> dict[str, Array]:
-    for name in call.parameters:
-        if name.startswith(RESERVED) and name not in KNOWN:
-            raise BadRequest(
-                f"parameter keys starting with 'triton_' are reserved; {name[:64]!r} is unknown", field="parameters"
-            )
-    specs = {spec.name: spec for spec in version.engine.inputs}
-    feed: dict[str, Array] = {}
-    for tensor in call.inputs:
-        spec = specs.get(tensor.name)
-        if spec is None:
-            raise BadRequest(
-                f"unexpected inference input {tensor.name[:128]!r} for model {call.model!r}", field="inputs"
-            )
-        if tensor.name in feed:
-            raise BadRequest(f"input {tensor.name!r} is given twice", field="inputs")
-        check(spec, tensor, version.engine.max_batch > 0)
-        if version.engine.max_batch and tensor.shape[0] > version.engine.max_batch:
-            raise BadRequest(
-                f"inference request batch-size must be <= {version.engine.max_batch} for {call.model!r}", field="inputs"
-            )
-        feed[tensor.name] = decoded(tensor)
-    missing = [name for name in specs if name not in feed]
-    if missing:
-        raise BadRequest(
-            f"expected {len(specs)} inputs but got {len(feed)} inputs for model {call.model!r}: missing {missing}",
-            field="inputs",
+    def note(self, call: InferCall, version: Version, outputs: Arrays, arrived_at_ns: int) -> None:
+        """An answer becomes an event, later and elsewhere."""
+        self._notes.note(
+            version,
+            outputs,
+            arrived_at_ns=arrived_at_ns,
+            latency_ns=time.time_ns() - arrived_at_ns,
+            key=call.key,
+            role=DIRECT,
+            traceparent=call.traceparent,
         )
-    return feed
+
+    def _output(self, config: ModelConfig, wanted: WantedOutput, outputs: Arrays) -> AnsweredOutput:
+        declared = config.output(wanted.name)
+        assert declared is not None
+        array, datatype = outputs[wanted.name], declared.datatype
+        if wanted.class_count:
+            array = best_classes(array, wanted.class_count, declared.labels, batched=config.max_batch_size > 0)
+            datatype = "BYTES"
+        if wanted.region is not None:
+            self._regions.write(wanted.region, encoded(array))
+        return AnsweredOutput(wanted.name, datatype, array.shape, array, wanted.region, wanted.binary)
 
 
-def _wanted(version: Version, asked: Sequence[str]) -> Sequence[str]:
-    names = [spec.name for spec in version.engine.outputs]
-    for name in asked:
-        if name not in names:
-            raise BadRequest(f"unexpected inference output {name[:128]!r} for model {version.model!r}", field="outputs")
-    return list(dict.fromkeys(asked)) or names
+class _Pending:
+    """A call that was queued: its results become answers."""
+
+    __slots__ = ("_arrived_at_ns", "_call", "_inference", "_reply", "_version", "_wanted")
+
+    def __init__(
+        self,
+        inference: Inference,
+        call: InferCall,
+        version: Version,
+        wanted: Sequence[WantedOutput],
+        reply: Reply,
+        arrived_at_ns: int,
+    ) -> None:
+        self._inference = inference
+        self._call = call
+        self._version = version
+        self._wanted = wanted
+        self._reply = reply
+        self._arrived_at_ns = arrived_at_ns
+
+    def take(self, result: Result, last: bool) -> None:
+        """A `Sink`: in the thread that ran the model."""
+        if result is None or isinstance(result, Exception):
+            self._reply(result, last)
+            return
+        try:
+            answer = self._inference.answer(self._call, self._version, self._wanted, result)
+        except Exception as error:
+            self._reply(error, last)
+            return
+        self._reply(answer, last)
+        self._inference.note(self._call, self._version, result, self._arrived_at_ns)

@@ -11,22 +11,27 @@ from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_VERSIONS
 from services.common.telemetry import log
 from services.serving.domain.ports import Announcer, Deployment, DeploymentState, ModelSource
-from services.serving.domain.routes import Publication, Route, RouteTable, Target, Version
+from services.serving.domain.routes import CHAMPION, Publication, Route, Routes, Version
 
 Clock = Callable[[], datetime]
 
 
 class Models:
-    """The route table of this replica and the deployments behind it."""
+    """Registry's models on this replica: their routes, and the deployments behind them."""
 
-    def __init__(self, source: ModelSource, announcer: Announcer, clock: Clock) -> None:
+    def __init__(self, source: ModelSource, routes: Routes, announcer: Announcer, clock: Clock) -> None:
         self._source = source
+        self.routes = routes
         self._announcer = announcer
         self._clock = clock
         self._lock = asyncio.Lock()
         self._pending: list[Deployment] = []
         self._deployments: dict[tuple[str, str], Deployment] = {}
-        self.table = RouteTable()
+        self._managed: set[str] = set()
+
+    def manages(self, model: str) -> bool:
+        """Whether registry decides about it."""
+        return model in self._managed
 
     @property
     def deployments(self) -> list[Deployment]:
@@ -45,7 +50,7 @@ class Models:
                 newest[publication.model] = (publication, said_at)
         async with self._lock:
             for publication, said_at in newest.values():
-                route = self.table.routes.get(publication.model)
+                route = self._before(publication.model)
                 if route is None or publication.revision > route.revision:
                     await self._apply(publication, said_at)
             await self._flush()
@@ -57,26 +62,37 @@ class Models:
     async def __aexit__(self, *exc: object) -> None:
         """Close every engine."""
         async with self._lock:
-            table, self.table = self.table, RouteTable()
-            for route in table.routes.values():
+            routes = [route for model in sorted(self._managed) if (route := self._before(model))]
+            for route in routes:
+                self.routes.remove(route.model)
+            for route in routes:
                 for version in route.versions.values():
-                    await version.engine.close()
+                    await version.runner.close()
 
     async def _apply(self, publication: Publication, said_at: datetime) -> None:
-        before = self.table.routes.get(publication.model)
+        before = self._before(publication.model)
         loaded, problems = await self._load_missing(publication, before)
         aliases = _effective(publication, loaded, before)
-        after = Route(publication.model, publication.revision, dict(publication.aliases), aliases, problems)
-        self.table = self.table.replaced(after)
-        SERVING_VERSIONS.set(sum(len(route.versions) for route in self.table.routes.values()))
+        after = Route(
+            publication.model,
+            publication.revision,
+            versions={version.name: version for version in aliases.values()},
+            default=aliases.get(CHAMPION),
+            asked=dict(publication.aliases),
+            aliases=aliases,
+            problems=problems,
+        )
+        self._managed.add(publication.model)
+        self.routes.put(after)
+        SERVING_VERSIONS.set(sum(len(route.versions) for route in self.routes.table.routes.values()))
         self._note(before, after, said_at)
         kept = after.versions
         for name, version in (before.versions if before else {}).items():
             if kept.get(name) is not version:
-                version.engine.retire()
+                version.runner.retire()
         for name, version in loaded.items():
             if kept.get(name) is not version:
-                version.engine.retire()
+                version.runner.retire()
         log.info(
             "routes_swapped",
             model=after.model,
@@ -97,7 +113,7 @@ class Models:
                 loaded[target.version] = present
                 continue
             try:
-                loaded[target.version] = await self._load(publication.model, target)
+                loaded[target.version] = await self._source.load(publication.model, target)
             except Transient:
                 await _close_new(loaded, running)
                 raise
@@ -113,9 +129,8 @@ class Models:
                 )
         return loaded, problems
 
-    async def _load(self, model: str, target: Target) -> Version:
-        card, engine = await self._source.load(target)
-        return Version(model, target.version, target.digest, card, engine)
+    def _before(self, model: str) -> Route | None:
+        return self.routes.table.routes.get(model) if model in self._managed else None
 
     def _note(self, before: Route | None, after: Route, said_at: datetime) -> None:
         """Write down, and keep for the announcement, what changed between two routes."""
@@ -158,4 +173,4 @@ def _effective(publication: Publication, loaded: Mapping[str, Version], before: 
 async def _close_new(loaded: Mapping[str, Version], running: Mapping[str, Version]) -> None:
     for name, version in loaded.items():
         if running.get(name) is not version:
-            await version.engine.close()
+            await version.runner.close()

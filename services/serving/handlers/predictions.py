@@ -18,12 +18,13 @@ from services.common.metrics import SERVING_REPEATS
 from services.common.telemetry import log
 from services.serving.domain.features import Answer, answers
 from services.serving.domain.images import stacked
-from services.serving.domain.package import ImageInput
+from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.ports import ImagePreparer, ImageSource
 from services.serving.domain.predictions import Frame, Made
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.errors import InferenceFailed
 from services.serving.handlers.bindings import Bindings
+from services.serving.handlers.settling import run_in_background
 
 AT_ONCE = 2
 """Groups of frames in hand: one is fetched and decoded while another runs."""
@@ -116,8 +117,8 @@ class Predictor:
         made: list[Made] = []
         for same in by_version.values():
             version = same[0].version
-            with version.engine.hold():
-                image = version.card.image
+            with version.runner.hold():
+                image = _card(version).image
                 if image not in prepared:
                     prepared[image] = await self._prepared(contents, image)
                 made += await self._infer(version, same, prepared[image])
@@ -171,18 +172,25 @@ class Predictor:
         ]
 
     async def _answers(self, version: Version, pixels: list[NDArray[Any]]) -> list[Answer]:
-        card = version.card
-        most = version.engine.max_batch or 1
+        card = _card(version)
+        most = version.config.max_batch_size or 1
         found: list[Answer] = []
         for at in range(0, len(pixels), most):
             part = pixels[at : at + most]
             try:
-                outputs = await version.engine.infer({card.image.name: stacked(part, card.image)}, background=True)
+                inputs = {card.image.name: stacked(part, card.image)}
+                outputs = await run_in_background(version.runner, inputs, len(part))
                 found += answers(card, outputs)
             except InferenceFailed as error:
                 log.error("inference_failed", model=version.model, version=version.name, error=str(error))
                 found += [Answer(error=str(error))] * len(part)
         return found
+
+
+def _card(version: Version) -> ModelCard:
+    """Only registry's models have aliases to be bound, and each of these came with its card."""
+    assert version.card is not None
+    return version.card
 
 
 def prediction_id(asset: str, model: str, role: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +12,7 @@ from pydantic import BaseModel
 
 from services.serving.codec import deployment_message
 from services.serving.domain.bindings import Binding
-from services.serving.domain.routes import Route
+from services.serving.domain.routes import Route, RouteTable
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.inbound.grpc import binding_message
@@ -24,10 +25,10 @@ class BindingBody(BaseModel):
     tags: dict[str, str] = {}
 
 
-def routes(bindings: Bindings, models: Models, replica: str) -> APIRouter:
+def routes(bindings: Bindings, models: Models, table: Callable[[], RouteTable], replica: str) -> APIRouter:
     """The router; bodies are the contract's messages as JSON (snake_case)."""
     router = APIRouter(prefix="/api/v1")
-    _reads(router, bindings, models, replica)
+    _reads(router, bindings, models, table, replica)
 
     @router.put("/bindings/{model}/{role}", tags=["bindings"])
     async def put_binding(model: str, role: str, body: BindingBody) -> dict[str, Any]:
@@ -42,10 +43,12 @@ def routes(bindings: Bindings, models: Models, replica: str) -> APIRouter:
     return router
 
 
-def _reads(router: APIRouter, bindings: Bindings, models: Models, replica: str) -> None:
+def _reads(
+    router: APIRouter, bindings: Bindings, models: Models, table: Callable[[], RouteTable], replica: str
+) -> None:
     @router.get("/models", tags=["models"])
     async def list_models() -> dict[str, Any]:
-        found = [_model(models.table.routes[name]) for name in sorted(models.table.routes)]
+        found = [_model(route) for _, route in sorted(table().routes.items())]
         return {"models": found, "note": "" if found else "No model has an alias yet: nothing is served."}
 
     @router.get("/deployments", tags=["models"])

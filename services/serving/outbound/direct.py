@@ -7,7 +7,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from irisloop.serving.v1 import serving_pb2 as pb
@@ -16,12 +16,12 @@ from irisloop.topics import PREDICTION_MADE
 from services.common.bus import Bus, Event
 from services.common.errors import Transient
 from services.common.metrics import SERVING_DIRECT_DROPPED, SERVING_PREDICTIONS
-from services.common.telemetry import current_traceparent, log
+from services.common.telemetry import log
 from services.serving.codec import message, timestamp
 from services.serving.domain.bindings import DIRECT
-from services.serving.domain.features import answers
-from services.serving.domain.ports import Arrays
+from services.serving.domain.features import Answer, answers
 from services.serving.domain.routes import Version
+from services.serving.domain.work import Arrays
 
 AT_ONCE: Final = 64
 """Calls made into events between two looks at the event loop."""
@@ -38,6 +38,7 @@ class Note:
     arrived_at: datetime
     latency_ms: float
     traceparent: str
+    role: str
 
 
 class DirectEvents:
@@ -50,14 +51,25 @@ class DirectEvents:
         self._clock = clock
         self._notes: deque[Note] = deque()
 
-    def note(self, version: Version, outputs: Arrays, arrived_at: datetime, latency_ms: float) -> None:
+    def note(
+        self,
+        version: Version,
+        outputs: Arrays,
+        *,
+        arrived_at_ns: int,
+        latency_ns: int,
+        key: str,
+        role: str,
+        traceparent: str,
+    ) -> None:
         """Keep it for later, or drop and count it when the buffer is full."""
         if len(self._notes) >= self._most:
             SERVING_DIRECT_DROPPED.inc()
             return
         card = version.card
-        kept = {name: outputs[name] for name in (card.scores, card.embedding) if name}
-        self._notes.append(Note(version, kept, arrived_at, latency_ms, current_traceparent()))
+        kept = {name: outputs[name] for name in (card.scores, card.embedding) if name} if card else {}
+        arrived_at = datetime.fromtimestamp(arrived_at_ns / 1e9, UTC)
+        self._notes.append(Note(version, kept, arrived_at, latency_ns / 1e6, traceparent, role))
 
     async def run(self) -> None:
         """Publish what was noted, oldest first, also once more when the service stops."""
@@ -86,22 +98,16 @@ class DirectEvents:
                     await asyncio.sleep(RETRY_S)
 
     def _events(self, note: Note) -> list[Event[pb.PredictionMade]]:
-        """One a row."""
+        """One a row; one without scores for a model that nobody described."""
         predicted_at = self._clock()
         events: list[Event[pb.PredictionMade]] = []
-        for answer in answers(note.version.card, note.outputs):
+        card = note.version.card
+        for answer in answers(card, note.outputs) if card is not None else [Answer()]:
             identity = str(uuid.uuid4())
             name = note.version.model
-            prediction = message(identity, name, note.version.name, DIRECT, answer, note.latency_ms, self._replica)
+            prediction = message(identity, name, note.version.name, note.role, answer, note.latency_ms, self._replica)
             prediction.captured_at.CopyFrom(timestamp(note.arrived_at))
             prediction.predicted_at.CopyFrom(timestamp(predicted_at))
             value = pb.PredictionMade(prediction=prediction)
             events.append(Event(PREDICTION_MADE, f"model/{name}", value, identity, note.arrived_at, note.traceparent))
         return events
-
-
-class NoEvents:
-    """Implements `Notes` when clients' predictions are not wanted as events."""
-
-    def note(self, version: Version, outputs: Arrays, arrived_at: datetime, latency_ms: float) -> None:
-        """Take no note."""

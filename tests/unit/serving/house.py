@@ -23,6 +23,7 @@ from services.common.objects import ObjectStore
 from services.common.runtime import Application, Runtime
 from services.common.settings import CommonSettings
 from services.serving.app import build
+from services.serving.domain.routes import RouteTable
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.settings import ServingSettings
@@ -73,13 +74,14 @@ class House:
 
     def revisions(self, model: str = "clothes") -> list[int]:
         """The alias revision that this serving follows now, if any."""
-        route = self.application_models().table.routes.get(model)
+        route = self.table.routes.get(model)
         return [route.revision] if route is not None else []
 
-    def application_models(self) -> Models:
-        """The handler that holds the route table."""
+    @property
+    def table(self) -> RouteTable:
+        """The route table in force."""
         (models,) = (one for one in self.application.resources if isinstance(one, Models))
-        return models
+        return models.routes.table
 
     def bound(self, camera: str) -> bool:
         """Whether this serving knows a binding of the camera."""

@@ -170,30 +170,27 @@ def broken() -> Sequence[tuple[str, pb.ModelInferRequest]]:
     reserved.parameters["triton_magic"].bool_param = True
     both = request()
     both.raw_input_contents.append(bytes(16))
-    count = request()
-    count.raw_input_contents.extend([bytes(16), bytes(16)])
     shared = request()
     shared.inputs[0].parameters["shared_memory_region"].string_param = "x"
     unknown = request()
     unknown.inputs[0].datatype = "COMPLEX"
     classes = request()
-    classes.outputs.add(name="logits").parameters["classification"].int64_param = 3
+    classes.outputs.add(name="logits").parameters["classification"].int64_param = -3
     values = request()
     values.inputs[0].contents.uint_contents[0] = 256
     return [
-        ("3 bytes", short),
-        ("datatype", dtype),
+        ("byte size mismatch", short),
+        ("of type uint_contents, expected datatype 'FP32'", dtype),
         ("unexpected inference input", name),
         ("shape", shape),
-        ("shape", empty),
+        ("batch-size must be >= 1", empty),
         ("batch-size must be <= 8", large),
-        ("twice", twice),
+        ("already exists", twice),
         ("expected 1 inputs but got 0", none),
         ("unexpected inference output", output),
         ("reserved", reserved),
         ("contents", both),
-        ("raw input contents", count),
-        ("shared memory", shared),
+        ("shared_memory_byte_size", shared),
         ("datatype", unknown),
         ("classification", classes),
         ("values that are not UINT8", values),
@@ -216,30 +213,62 @@ async def test_what_is_not_there_is_not_found(stub: Stub, call: pb.ModelInferReq
     assert (code, "Request for unknown model" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
-async def test_extensions_that_are_not_offered_say_so(client: triton.InferenceServerClient) -> None:
-    for call in (
-        client.get_inference_statistics("clothes"),
-        client.load_model("clothes"),
-        client.unload_model("clothes"),
-        client.get_system_shared_memory_status(),
-        client.get_cuda_shared_memory_status(),
-        client.get_trace_settings(),
-        client.get_log_settings(),
-    ):
-        with pytest.raises(InferenceServerException) as refusal:
+async def test_models_that_follow_registry_are_not_loaded_by_call(client: triton.InferenceServerClient) -> None:
+    for call in (client.load_model("clothes"), client.unload_model("clothes")):
+        with pytest.raises(InferenceServerException, match="follow registry") as refusal:
             await call
         assert "UNIMPLEMENTED" in str(refusal.value.status())
-        assert "does not offer" in str(refusal.value)
 
 
-async def test_streaming_is_refused_too(stub: Stub) -> None:
+async def test_cuda_shared_memory_says_that_it_is_not_offered(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="computes on CPUs") as refusal:
+        await client.get_cuda_shared_memory_status()
+    assert "UNIMPLEMENTED" in str(refusal.value.status())
+
+
+async def test_statistics_count_every_call(client: triton.InferenceServerClient) -> None:
+    for _ in range(3):
+        await client.infer("clothes", [image()])
+    with pytest.raises(InferenceServerException):
+        await client.infer("clothes", [image(IMAGES.reshape(3, 4, 4))])
+    (found,) = (await client.get_inference_statistics("clothes", "2")).model_stats
+    assert (found.name, found.version, found.inference_count, found.execution_count) == ("clothes", "2", 9, 3)
+    assert (found.inference_stats.success.count, found.inference_stats.fail.count) == (3, 0)
+    assert [(one.batch_size, one.compute_infer.count) for one in found.batch_stats] == [(3, 3)]
+    assert found.inference_stats.success.ns >= found.inference_stats.compute_infer.ns > 0
+
+
+async def test_the_best_classes_come_as_text_with_their_labels(client: triton.InferenceServerClient) -> None:
+    answer = await client.infer("clothes", [image()], outputs=[triton.InferRequestedOutput("logits", class_count=2)])
+    found = answer.as_numpy("logits")
+    assert found.shape == (3, 2)
+    wanted = logits(2)
+    for row, entries in enumerate(found):
+        value, index, label = entries[0].decode().split(":")
+        assert (int(index), label) == (wanted[row].argmax(), tiny.CLASSES[wanted[row].argmax()])
+        assert float(value) == pytest.approx(wanted[row].max(), abs=1e-5)
+
+
+async def test_a_stream_answers_each_request_and_goes_on_after_a_bad_one(stub: Stub) -> None:
     async def requests() -> AsyncIterator[pb.ModelInferRequest]:
-        yield request()
+        yield request(id="first")
+        yield request(id="bad", model_version="9")
+        yield request(id="last")
 
-    with pytest.raises(grpc.aio.AioRpcError) as refusal:
-        async for _ in stub.ModelStreamInfer(requests()):
-            raise AssertionError("it answered")
-    assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    answers = [one async for one in stub.ModelStreamInfer(requests())]
+    assert sorted(one.infer_response.id for one in answers) == ["bad", "first", "last"]
+    (bad,) = (one for one in answers if one.error_message)
+    assert (bad.infer_response.id, "unknown model" in bad.error_message) == ("bad", True)
+    good = [one.infer_response for one in answers if not one.error_message]
+    assert all(np.frombuffer(one.raw_output_contents[0], np.float32).shape == (3,) for one in good)
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_argument(house: House) -> None:
+    async with grpc.aio.insecure_channel(house.address) as channel:
+        for method in ("ModelInfer", "ModelMetadata"):
+            call: Any = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+            code, details = await code_of(call(b"\x0a\xff\xff"))
+            assert (code, "is not an inference." in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
 async def test_a_clients_predictions_become_events_off_the_hot_path(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.serving.domain.tensors import DTYPES, TensorData, TensorSpec, check, datatype_of, decoded, encoded
+from services.serving.domain.tensors import DTYPES, TensorData, datatype_of, decoded, encoded
 from services.serving.errors import BadRequest
 
-PLAIN = sorted(set(DTYPES) - {"BYTES"})
+PLAIN = sorted(set(DTYPES) - {"BYTES", "BF16"})
 
 
 @pytest.mark.parametrize("datatype", PLAIN)
@@ -49,23 +49,3 @@ def test_typed_values_take_the_shape() -> None:
 def test_parts_that_do_not_fit_are_refused(tensor: TensorData) -> None:
     with pytest.raises(BadRequest):
         decoded(tensor)
-
-
-@pytest.mark.parametrize(
-    ("datatype", "shape", "fits"),
-    [
-        ("FP32", (3, 4), True),
-        ("FP32", (1, 4), True),
-        ("FP32", (0, 4), False),
-        ("FP32", (3, 5), False),
-        ("FP32", (4,), False),
-        ("FP64", (3, 4), False),
-    ],
-)
-def test_a_tensor_must_be_what_the_graph_declares(datatype: str, shape: tuple[int, ...], fits: bool) -> None:
-    spec, tensor = TensorSpec("x", "FP32", (-1, 4)), TensorData("x", datatype, shape, b"")
-    if fits:
-        check(spec, tensor, batched=True)
-    else:
-        with pytest.raises(BadRequest):
-            check(spec, tensor, batched=True)

@@ -1,41 +1,25 @@
-"""Packages into running engines: fetched, verified, loaded aside, checked against their card, warmed up."""
+"""Registry's packages into running versions: fetched, verified, loaded aside, checked against their card, warmed up."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from services.common.errors import IrisloopError
 from services.common.metrics import SERVING_LOAD_SECONDS
 from services.common.signing import Verifier
+from services.serving.codec import config_message
+from services.serving.domain.config import DynamicBatching, ModelConfig, TensorConfig
 from services.serving.domain.package import CARD_FILE, GRAPH_FILE, ModelCard, parse_card
-from services.serving.domain.routes import Target
+from services.serving.domain.routes import Target, Version
 from services.serving.domain.tensors import Array, TensorSpec
+from services.serving.domain.work import PLAIN
 from services.serving.errors import BadPackage
-from services.serving.outbound.engine import OnnxEngine, Session
-
-TYPES: Final = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-    "tensor(string)": "BYTES",
-}
-ERROR_ONLY: Final = 3
-"""onnxruntime's log level."""
+from services.serving.outbound.backends.onnx import OnnxBackend, Options, first_line, import_runtime
+from services.serving.outbound.scheduling import Pool, Scheduler
 
 
 class Folders(Protocol):
@@ -51,28 +35,30 @@ class Packages:
         self,
         folders: Folders,
         verifier: Verifier,
+        pool: Pool,
         *,
         allow_unsigned: bool,
-        threads: int,
+        options: Options,
         max_batch: int,
         most_queued: int,
     ) -> None:
         self._folders = folders
         self._verifier = verifier
+        self._pool = pool
         self._allow_unsigned = allow_unsigned
-        self._threads = threads
+        self._options = options
         self._max_batch = max_batch
         self._most_queued = most_queued
 
     async def __aenter__(self) -> Self:
         """Import the runtime: half a second that no call should wait for."""
-        await asyncio.to_thread(_import_runtime)
+        await asyncio.to_thread(import_runtime)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Engines are closed by who holds them."""
+        """Versions are closed by who holds them."""
 
-    async def load(self, target: Target) -> tuple[ModelCard, OnnxEngine]:
+    async def load(self, model: str, target: Target) -> Version:
         """Raises `SignatureRefused`, `CorruptObject`, `NotFound`, `BadPackage` for good; `Transient` for now."""
         if target.signature or not self._allow_unsigned:
             self._verifier.verify(target.digest, target.signature, target.key_id)
@@ -81,57 +67,37 @@ class Packages:
             if name not in files:
                 raise BadPackage(f"The package has no {name}.")
         card = parse_card(files[CARD_FILE])
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"model-{target.digest[:8]}")
         try:
             with SERVING_LOAD_SECONDS.time():
-                return card, await asyncio.get_running_loop().run_in_executor(
-                    thread, self._open, files[GRAPH_FILE], card, thread
-                )
+                return await asyncio.to_thread(self._open, model, target, files[GRAPH_FILE], card)
         except IrisloopError:
-            thread.shutdown(wait=False)
             raise
         except Exception as error:
-            thread.shutdown(wait=False)
-            raise BadPackage(f"{GRAPH_FILE} does not run: {_first_line(error)}") from error
+            raise BadPackage(f"{GRAPH_FILE} does not run: {first_line(error)}") from error
 
-    def _open(self, graph: bytes, card: ModelCard, thread: ThreadPoolExecutor) -> OnnxEngine:
-        session = open_session(graph, self._threads)
-        inputs, outputs = specs(session.get_inputs()), specs(session.get_outputs())
-        check_graph(card, inputs, outputs)
-        dynamic = inputs[0].shape[0] == -1
-        batch = min(card.max_batch, self._max_batch) if dynamic else 0
-        warm_up(session, card, [spec.name for spec in outputs], inputs[0].shape[0], batch)
-        return OnnxEngine(session, inputs, outputs, max_batch=batch, most_queued=self._most_queued, thread=thread)
+    def _open(self, model: str, target: Target, graph: bytes, card: ModelCard) -> Version:
+        backend = OnnxBackend(graph, self._options)
+        check_graph(card, backend.inputs, backend.outputs)
+        config = config_of(model, card, backend, self._max_batch)
+        warm_up(backend, card, config)
+        runner = Scheduler(config, backend, self._pool, self._most_queued)
+        return Version(model, target.version, config, runner, card, card.image, target.digest, backend.placement)
 
 
-def _import_runtime() -> None:
-    import onnxruntime
-
-    onnxruntime.set_default_logger_severity(ERROR_ONLY)
-
-
-def open_session(graph: bytes, threads: int) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU that does not spin between calls."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = ERROR_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def specs(declared: Sequence[Any]) -> list[TensorSpec]:
-    """onnxruntime's descriptions in the protocol's words; a named dimension is -1."""
-    found: list[TensorSpec] = []
-    for item in declared:
-        datatype = TYPES.get(item.type)
-        if datatype is None:
-            raise BadPackage(f"{GRAPH_FILE}: {item.name!r} is a {item.type}, which is not served.")
-        shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
-        found.append(TensorSpec(item.name, datatype, shape))
-    return found
+def config_of(model: str, card: ModelCard, backend: OnnxBackend, max_batch: int) -> ModelConfig:
+    """What a package's graph takes; a graph whose first dimension is fixed has no batch dimension for clients."""
+    batch = min(card.max_batch, max_batch) if backend.inputs[0].shape[0] == -1 else 0
+    bare = ModelConfig(
+        name=model,
+        backend="onnxruntime",
+        max_batch_size=batch,
+        inputs=tuple(_tensor(spec, batch) for spec in backend.inputs),
+        outputs=tuple(
+            _tensor(spec, batch, card.classes if spec.name == card.scores else ()) for spec in backend.outputs
+        ),
+        dynamic_batching=DynamicBatching() if batch else None,
+    )
+    return bare.described(config_message(bare).SerializeToString())
 
 
 def check_graph(card: ModelCard, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
@@ -155,14 +121,18 @@ def check_graph(card: ModelCard, inputs: Sequence[TensorSpec], outputs: Sequence
             raise BadPackage(f"{GRAPH_FILE} has no output {name!r}; {CARD_FILE} names it.")
 
 
-def warm_up(session: Session, card: ModelCard, names: Sequence[str], declared: int, batch: int) -> None:
+def warm_up(backend: OnnxBackend, card: ModelCard, config: ModelConfig) -> None:
     """Run batch 1 and the largest, and see that the outputs have the shapes that the card promises."""
-    for rows in sorted({1, batch or declared}):
+    for rows in sorted({1, config.max_batch_size or 1}):
         zeros = np.zeros(card.image.shape(rows), dtype=card.image.dtype)
-        outputs = dict(zip(names, session.run(names, {card.image.name: zeros}), strict=True))
+        ((outputs, _),) = backend.run({card.image.name: zeros}, PLAIN)
         _check_output(outputs[card.scores], card.scores, (rows, len(card.classes)))
         if card.embedding:
             _check_output(outputs[card.embedding], card.embedding, (rows, None))
+
+
+def _tensor(spec: TensorSpec, batch: int, labels: tuple[str, ...] = ()) -> TensorConfig:
+    return TensorConfig(spec.name, spec.datatype, spec.shape[1:] if batch else spec.shape, labels=labels)
 
 
 def _check_output(array: Array, name: str, shape: tuple[int, int | None]) -> None:
@@ -173,8 +143,3 @@ def _check_output(array: Array, name: str, shape: tuple[int, int | None]) -> Non
             f"{GRAPH_FILE}: output {name!r} is {array.dtype} {list(array.shape)} for a batch of {shape[0]}; "
             f"floats of the shape {wanted} are needed."
         )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or repr(error)
-    return re.split(r"[\r\n]", text, maxsplit=1)[0][:500]

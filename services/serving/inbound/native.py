@@ -1,0 +1,136 @@
+"""ModelInfer through pygrpc-native: HTTP/2 runs in Rust, outside of the interpreter's lock; calls come in batches.
+
+All other methods go on to the grpcio server, which listens behind it on a Unix socket. What it cannot do (TLS, deflate,
+...) is refused at the start; docs/reference/serving-transports.md has the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from services.common.servers import CannotStart
+from services.common.telemetry import log
+from services.serving.domain.restrictions import Restrictions
+from services.serving.domain.work import Work
+from services.serving.handlers.inference import Inference
+from services.serving.inbound.oip import INFER, KEY, SERVICE, TRACEPARENT
+from services.serving.inbound.statuses import RETRY, status_of
+from services.serving.inbound.tensors import call_of, response_of
+from services.serving.inbound.wire import request_of, response_bytes
+
+AT_ONCE: Final = 64
+"""Calls taken over at one time."""
+TOO_LARGE: Final = 8
+"""RESOURCE_EXHAUSTED."""
+UNAVAILABLE: Final = 14
+GRACE_S: Final = 3.0
+HELP: Final = (
+    "The transport pygrpc needs the package pygrpc-native, which is not installed: `pip install 'irisloop[pygrpc]'`, "
+    "or use --transport grpcio."
+)
+
+
+class NativeFront:
+    """Takes calls in one thread of its own; quick models run right there, others on the pool."""
+
+    def __init__(self, inference: Inference, restrictions: Restrictions, max_bytes: int) -> None:
+        """Nothing listens before `start`. Raises `CannotStart` when the package is not installed."""
+        try:
+            import pygrpc_native
+        except ImportError as error:
+            raise CannotStart(HELP) from error
+        self._native = pygrpc_native
+        self._inference = inference
+        self._restrictions = restrictions
+        self._max_bytes = max_bytes
+        self._front: Any = None
+        self._open: dict[int, Work | None] = {}
+        self._stopping = False
+
+    def start(self, target: str, fallback: str) -> int:
+        """Listen on host:port, with the rest of the methods at the Unix socket; returns the port."""
+        front = self._native.NativeGrpcFront(
+            target,
+            [(f"/{SERVICE.full_name}/{INFER}", False)],
+            io_threads=1,
+            call_details=True,
+        )
+        front.set_fallback(fallback)
+        front.start()
+        self._front = front
+        threading.Thread(target=self._serve, name="pygrpc", daemon=True).start()
+        return int(front.bound_port)
+
+    async def stop(self) -> None:
+        """Take no new calls, let those in hand end within a grace, and close."""
+        self._stopping = True
+        deadline = asyncio.get_running_loop().time() + GRACE_S
+        while self._open and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._front is not None:
+            await asyncio.to_thread(self._front.close)
+
+    def _serve(self) -> None:
+        front, called = self._front, self._native.EVENT_CALL
+        while (events := front.recv_batch_details(AT_ONCE)) is not None:
+            turns: list[Callable[[], None]] = []
+            for kind, identity, _, payload, _, details in events:
+                if kind == called:
+                    self._begin(identity, payload, details[0], turns.append)
+                elif work := self._open.pop(identity, None):
+                    work.cancelled = True
+            for turn in turns:
+                turn()
+
+    def _begin(
+        self, identity: int, payload: bytes, metadata: Any, inline: Callable[[Callable[[], None]], None]
+    ) -> None:
+        if self._stopping:
+            self._front.fail(identity, UNAVAILABLE, "The server stops; try again.")
+            return
+        if len(payload) > self._max_bytes:
+            limit = f"the request of {len(payload)} bytes is above the limit of {self._max_bytes}"
+            self._front.fail(identity, TOO_LARGE, limit)
+            return
+        self._open[identity] = None
+        try:
+            key, traceparent = self._about(metadata)
+            call = call_of(request_of(payload), key, traceparent)
+            work = self._inference.submit(call, lambda answer, last: self._answer(identity, answer), inline)
+            if identity in self._open:  # it may have been answered already
+                self._open[identity] = work
+        except Exception as error:
+            self._answer(identity, error)
+
+    def _answer(self, identity: int, answer: Any) -> None:
+        """From any thread."""
+        self._open.pop(identity, None)
+        if isinstance(answer, Exception):
+            code, message = status_of(answer)
+            number = int(code.value[0])
+            self._front.fail(identity, number, message, RETRY if number == UNAVAILABLE else None)
+            return
+        try:
+            self._front.respond(identity, response_bytes(*response_of(answer)))
+        except Exception as error:
+            log.error("answer_failed", error=repr(error), exc_info=error)
+            self._front.fail(identity, *_failed(error))
+
+    def _about(self, metadata: Any) -> tuple[str, str]:
+        key = traceparent = ""
+        if self._restrictions:
+            self._restrictions.check_method(INFER, metadata)
+        for name, value in metadata:
+            if name == TRACEPARENT:
+                traceparent = str(value)
+            elif name == KEY:
+                key = str(value)
+        return key, traceparent
+
+
+def _failed(error: Exception) -> tuple[int, str]:
+    code, message = status_of(error)
+    return int(code.value[0]), message

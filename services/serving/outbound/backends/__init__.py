@@ -1,0 +1,1 @@
+"""What runs a model's batches; each implements `services.serving.domain.ports.Backend`."""

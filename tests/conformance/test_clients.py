@@ -1,0 +1,48 @@
+"""tritonclient's example scripts and perf_analyzer against Irisloop, where their peers have been built.
+
+`make check` runs everywhere, also where they cannot be fetched; `python -m tests.conformance.scripts` builds them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.catalogue import SCRIPTS
+from tests.conformance.peers.clients import Examples, build_examples
+from tests.conformance.peers.environments import is_built
+from tests.conformance.peers.perf import build_perf_analyzer, throughputs
+from tests.conformance.scripts import report, run_all
+from tests.conformance.servers import REPOSITORY, starter
+
+HOME = REPOSITORY / ".irisloop"
+SHORT = ("--concurrency-range", "2:2", "--measurement-interval", "1000", "--stability-percentage", "100", "-r", "3")
+
+needs_examples = pytest.mark.skipif(
+    not (is_built(HOME, "scripts") and (HOME / "peers" / "examples").is_dir()),
+    reason="tritonclient's example scripts have not been fetched: python -m tests.conformance.scripts",
+)
+needs_perf_analyzer = pytest.mark.skipif(
+    not (is_built(HOME, "perf") and is_built(HOME, "triton")), reason="perf_analyzer has not been fetched"
+)
+
+
+@needs_examples
+@pytest.mark.timeout(900)
+def test_every_example_script_of_tritonclient_passes(tmp_path: Path) -> None:
+    examples: Examples = build_examples(HOME)
+    outcomes = run_all(starter("irisloop", tmp_path, tmp_path / "home"), examples)
+    assert all(one.passed for one in outcomes), report(outcomes)
+
+
+@needs_perf_analyzer
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_perf_analyzer_measures_over_both_transports(tmp_path: Path, protocol: str) -> None:
+    analyzer = build_perf_analyzer(HOME)
+    with starter("irisloop", tmp_path, tmp_path / "home")(SCRIPTS) as server:
+        ran = analyzer.run(server.grpc if protocol == "grpc" else server.http, protocol, *SHORT)
+    assert ran.returncode == 0, ran.stdout
+    assert [rate > 0 for rate in throughputs(ran.stdout)] == [True], ran.stdout
+    assert "Successful request count: 0" not in ran.stdout, ran.stdout
