@@ -44,6 +44,7 @@ from services.serving.outbound.direct import DirectEvents
 from services.serving.outbound.folder import Folder
 from services.serving.outbound.images import ImageThreads
 from services.serving.outbound.loading import LoadedFolder
+from services.serving.outbound.metrics import StatisticsCollector
 from services.serving.outbound.packages import Packages
 from services.serving.outbound.scheduling import Pool
 from services.serving.outbound.shared_memory import SystemRegions
@@ -71,7 +72,7 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     http = create_http("serving")
     routes = Routes()
     pool = Pool(settings.workers)
-    parts = Parts(resources=[pool])
+    parts = Parts(resources=[pool, StatisticsCollector(lambda: routes.table)])
     notes: Notes = NoEvents()
     if not settings.standalone:
         bus = bus or KafkaBus(settings.common, service="serving")

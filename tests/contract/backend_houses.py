@@ -35,7 +35,7 @@ TENSORS = {
     ),
     "count": ((("IN", "INT32", (1,)),), (("OUT", "INT32", (1,)),)),
 }
-"""identity of one datatype; sum and difference, and a table at INDEX (4 entries); IN answers that count up, decoupled."""
+"""identity of one datatype; sum, difference and a table at INDEX (4 entries); IN answers that count up, decoupled."""
 TABLE = (1.0, 2.0, 4.0, 8.0)
 
 
@@ -76,8 +76,6 @@ def _described(tensor: TensorConfig) -> dict[str, Any]:
 class House(Protocol):
     """A backend and how its models are made."""
 
-    decouples: bool
-
     def opened(self, config: ModelConfig) -> Backend: ...
 
     def inside(self, backend: Backend) -> weakref.ref[Any]:
@@ -86,8 +84,6 @@ class House(Protocol):
 
 class OnnxHouse:
     """Graphs."""
-
-    decouples = False
 
     def __init__(self, folder: Path) -> None: ...
 
@@ -160,6 +156,7 @@ def load(context):
 """
 
 TRITON = """
+import json
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -205,7 +202,6 @@ class TritonPythonModel:
 class PythonHouse:
     """Irisloop's own form of model.py."""
 
-    decouples = True
     source = OWN
 
     def __init__(self, folder: Path) -> None:
@@ -228,15 +224,15 @@ class TritonHouse(PythonHouse):
 
 
 class RemoteHouse:
-    """Another server, which computes with numpy."""
+    """Another server, which computes with numpy; `credentials` for TLS."""
 
-    decouples = True
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, credentials: grpc.ServerCredentials | None = None) -> None:
         self._server = grpc.server(ThreadPoolExecutor(8))
-        self.service = Service()
+        self.service = Service()  # type: ignore[abstract]  # the rest is not called
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(self.service, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        free = "127.0.0.1:0"
+        port = self._server.add_secure_port(free, credentials) if credentials else self._server.add_insecure_port(free)
+        self.address = f"127.0.0.1:{port}"
         self._server.start()
 
     def opened(self, config: ModelConfig) -> Backend:

@@ -35,6 +35,13 @@ PARAMETERS: Final = frozenset(
         *("tls", "tls_root_certificates", "tls_private_key", "tls_certificate_chain"),
     }
 )
+CONTENTS: Final = {
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    **{"BOOL": "bool_contents", "INT64": "int64_contents", "UINT64": "uint64_contents", "BYTES": "bytes_contents"},
+    **{"FP32": "fp32_contents", "FP64": "fp64_contents"},
+}
+"""Where typed values of a datatype stand in InferTensorContents."""
 OWN: Final = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout"})
 """Parameters that have arguments of their own in the client."""
 
@@ -163,6 +170,7 @@ class RemoteBackend:
     def close(self) -> None:
         """Close the connections."""
         clients, self._clients = self._clients, []
+        self._free = SimpleQueue()
         for client in clients:
             client.close()
 
@@ -213,7 +221,7 @@ class RemoteBackend:
         found: dict[str, Array] = {}
         for place, output in enumerate(response.outputs):
             raw = raws[place] if place < len(raws) else None
-            found[output.name] = _heard(result, output, raw)
+            found[output.name] = _heard(output, raw)
         missing = [tensor.name for tensor in self._config.outputs if tensor.name not in found]
         if missing:
             raise InferenceFailed(f"The remote model {self._settings.model!r} gave no output {missing[0]!r}.")
@@ -230,11 +238,13 @@ def _sent(name: str, datatype: str, array: Array) -> Any:
     return tensor
 
 
-def _heard(result: Any, output: Any, raw: bytes | None) -> Array:
-    """Triton answers in raw bytes, others also in typed values."""
-    if raw is None:
-        return np.asarray(result.as_numpy(output.name))
-    return decoded(TensorData(output.name, output.datatype, tuple(output.shape), raw=raw))
+def _heard(output: Any, raw: bytes | None) -> Array:
+    """Triton answers in raw bytes, others also in typed values, which tritonclient does not read."""
+    values = () if raw is not None else getattr(output.contents, CONTENTS.get(output.datatype, ""), ())
+    try:
+        return decoded(TensorData(output.name, output.datatype, tuple(output.shape), raw=raw, values=values))
+    except BadRequest as error:
+        raise InferenceFailed(f"The remote's answer does not fit: {error}") from error
 
 
 def _about(asked: Asked) -> dict[str, Any]:
