@@ -187,7 +187,11 @@ SERVING_REPEATS: Final = Counter(
     "irisloop_serving_repeats_total", "Predictions not made since they were made before: their asset came again."
 )
 SERVING_DIRECT_DROPPED: Final = Counter(
-    "irisloop_serving_direct_dropped_total", "Clients' predictions that did not become events: the buffer was full."
+    "irisloop_serving_direct_dropped_total",
+    "Clients' predictions that did not become events: the buffer or the spool was full, or the disk failed.",
+)
+SERVING_SPOOL_BYTES: Final = Gauge(
+    "irisloop_serving_spool_bytes", "Clients' predictions on disk that Kafka has not taken yet."
 )
 SERVING_BATCH: Final = Histogram(
     "irisloop_serving_batch_images", "Images in one run of a graph.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)

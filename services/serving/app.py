@@ -175,7 +175,9 @@ def _add_loop(parts: Parts, settings: ServingSettings, routes: Routes, pool: Poo
     parts.ready.append(bus.waiting_for)
     if not settings.direct_events:
         return NoEvents()
-    direct = DirectEvents(bus, replica, settings.direct_buffer, clock)
+    folder = common.home / "spool" / replica
+    direct = DirectEvents(bus, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
+    parts.resources.append(direct)
     parts.tasks["direct"] = direct.run
     return direct
 

@@ -103,7 +103,10 @@ class ServingSettings(ServiceSettings):
     """Whether clients' calls become prediction events too."""
 
     direct_buffer: int = Field(default=10_000, ge=1)
-    """Most client predictions that wait to become events; further ones are dropped and counted."""
+    """Most client predictions that wait for the disk; further ones are dropped and counted."""
+
+    spool_mb: int = Field(default=512, ge=16)
+    """Client predictions kept on disk while Kafka is away, MiB; the oldest are given up beyond it, and counted."""
 
     bindings_refresh_s: float = Field(default=0.25, gt=0)
     """How often a replica looks whether another changed the bindings."""
