@@ -14,6 +14,7 @@ NotFound
 `-- UnknownBinding
 Transient
 |-- Overloaded          the model's queue is full
+|   `-- Unloaded        the version closed a moment ago; another one may answer
 `-- NotAllowed          loading by call is not switched on
 Restricted              a call without the secret that its group asks for
 RegionTaken             a shared-memory region of that name is registered already
@@ -78,6 +79,12 @@ class NotReady(NotFound):
     """No version of the model is loaded at this moment; NOT_FOUND, as Triton answers."""
 
     default_reason = "MODEL_NOT_READY"
+
+
+class Unloaded(Overloaded):
+    """The version was closed between the look-up and the call: look it up again."""
+
+    default_reason = "UNLOADED"
 
 
 class NotAllowed(Transient):

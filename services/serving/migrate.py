@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from services.common.errors import IrisloopError, NotFound
@@ -19,12 +18,9 @@ from services.serving.outbound.ensembles import with_members
 from services.serving.outbound.folder import Folder, ModelFiles
 from services.serving.outbound.graphs import Graph, declared
 from services.serving.outbound.mlserver import SERVER_FILE, server_notes
-from services.serving.outbound.support import python_refusal
 
 Kind = Literal["triton", "mlserver"]
 Verdict = Literal["as is", "with changes", "not served"]
-SOURCE_BYTES: Final = 4 << 20
-"""Largest model.py that is looked into."""
 ASKED_LATER: Final = "its inputs and outputs are asked of the remote server when it is loaded"
 NO_GRAPH: Final = Graph((), (), ())
 
@@ -120,16 +116,8 @@ async def _graph(folder: Folder, files: ModelFiles, partial: PartialConfig, vers
         return NO_GRAPH
     path = await folder.path(files, version, partial.filename)
     if partial.backend == "python":
-        refusal = python_refusal(await asyncio.to_thread(_head, path))
-        if refusal:
-            raise BadPackage(refusal, field="backend")
         return NO_GRAPH
     return await asyncio.to_thread(declared, path)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(SOURCE_BYTES)
 
 
 def _with_members(findings: Sequence[Finding]) -> list[Finding]:

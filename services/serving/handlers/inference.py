@@ -17,7 +17,7 @@ from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.tensors import encoded
 from services.serving.domain.work import Arrays, Result, Work
-from services.serving.errors import Unsupported
+from services.serving.errors import Unloaded, Unsupported
 from services.serving.handlers.pictures import decoded_images, holds_images, images_of
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
 from services.serving.handlers.settling import Settling
@@ -72,6 +72,12 @@ class Inference:
         Raises `UnknownModel`, `UnknownVersion`, `NotReady`, `BadRequest`, `Overloaded`; then `reply` is not called.
         """
         arrived_at_ns = time.time_ns()
+        try:
+            return self._submit(call, reply, inline, arrived_at_ns)
+        except Unloaded:  # a transport's own thread may look a version up just before the event loop swaps it
+            return self._submit(call, reply, inline, arrived_at_ns)
+
+    def _submit(self, call: InferCall, reply: Reply, inline: Inline | None, arrived_at_ns: int) -> Work:
         version = self._table().resolve(call.model, call.version)
         config = version.config
         pending = _Pending(self, call, version, wanted_of(config, call), reply, arrived_at_ns)

@@ -19,7 +19,7 @@ from services.serving.outbound.backends.onnx import first_line, import_runtime
 from services.serving.outbound.backends.opening import Opener
 from services.serving.outbound.cards import card_of, image_of
 from services.serving.outbound.completion import PartialConfig, begin, complete, read_assets
-from services.serving.outbound.ensembles import check_members
+from services.serving.outbound.ensembles import with_members
 from services.serving.outbound.folder import Folder, ModelFiles
 from services.serving.outbound.pipeline import EnsembleRunner
 from services.serving.outbound.scheduling import Pool, Scheduler
@@ -177,7 +177,7 @@ class LoadedFolder:
     def _ensemble(self, config: ModelConfig, number: int) -> Version:
         table = self._table()
         members = {step.model: table.resolve(step.model, step.version).config for step in config.ensemble}
-        check_members(config, members)
+        config = with_members(config, members)
         return self._made(config, number, EnsembleRunner(config, self._table), None)
 
     def _made(self, config: ModelConfig, number: int, runner: Runner, backend: Backend | None) -> Version:

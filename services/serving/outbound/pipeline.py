@@ -25,7 +25,7 @@ from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.statistics import Execution, Failure, Statistics
 from services.serving.domain.tensors import Array
 from services.serving.domain.work import Arrays, Asked, Result, Work
-from services.serving.errors import InferenceFailed, NotReady, Overloaded, UnknownModel, UnknownVersion
+from services.serving.errors import InferenceFailed, NotReady, Overloaded, UnknownModel, UnknownVersion, Unloaded
 from services.serving.outbound.calling import held, rows_of
 from services.serving.outbound.execution import tell
 
@@ -98,7 +98,7 @@ class EnsembleRunner:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise Overloaded("This version was just unloaded; try again.")
+            raise Unloaded("This version was just unloaded; try again.")
 
     def _ended(self, outcome: Execution | Failure) -> None:
         with self._lock:
@@ -185,7 +185,7 @@ class Flow:
         return replace(asked, timeout_us=max(1, asked.timeout_us - passed_us))
 
     def _repeats(self, member: Member) -> bool:
-        return not self._repeated.isdisjoint(member.step.inputs.values())
+        return bool(self._repeated) and not self._repeated.isdisjoint(member.step.inputs.values())
 
     def _key(self, tensor: str, turn: int) -> tuple[str, int]:
         """Tensors that are made once serve every turn."""
@@ -293,7 +293,7 @@ class Flow:
 def _repeated(members: Sequence[Member]) -> frozenset[str]:
     """Tensors that are made any number of times: those of decoupled steps, and what is made of them."""
     found: set[str] = set()
-    grew = True
+    grew = any(member.version.config.decoupled for member in members)
     while grew:
         before = len(found)
         for member in members:

@@ -19,7 +19,7 @@ from services.serving.domain.queueing import BatchQueue, GreedyQueue
 from services.serving.domain.sequences import SequenceQueue
 from services.serving.domain.statistics import Statistics
 from services.serving.domain.work import Work
-from services.serving.errors import Overloaded
+from services.serving.errors import Overloaded, Unloaded
 from services.serving.outbound.execution import Execution, tell
 
 Task = Callable[[], None]
@@ -199,7 +199,7 @@ class Scheduler:
 
     def _require_open(self) -> None:
         if self._execution is None:
-            raise Overloaded("This version was just unloaded; try again.")
+            raise Unloaded("This version was just unloaded; try again.")
 
     def _rest(self) -> None:
         """A turn ends, the lock held; where requests wait for the clock alone, it is looked at again then."""

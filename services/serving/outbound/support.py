@@ -65,16 +65,6 @@ def backend_refusal(backend: str) -> str:
     return f"backend {backend!r} is not served here: {ELSEWHERE.get(backend, KEEP)}"
 
 
-def python_refusal(source: bytes) -> str:
-    """Why a model.py is not run: it is written for Triton's Python backend, whose classes are not here; else ""."""
-    if b"triton_python_backend_utils" in source or b"class TritonPythonModel" in source:
-        return (
-            "model.py is written for Triton's Python backend (triton_python_backend_utils), which is not part of "
-            f"Irisloop: write it as Irisloop's Python model, or {KEEP}"
-        )
-    return ""
-
-
 Rule = Callable[[ModelConfig], Iterator[str]]
 
 

@@ -27,7 +27,7 @@ def warm_up(config: ModelConfig, backend: Backend) -> None:
             for _ in range(max(1, warmup.count)):
                 _run(execution, config, _given(warmup), max(1, warmup.batch_size), f"model_warmup {warmup.name!r}")
         return
-    if config.decoupled or any(tensor.datatype == "BYTES" for tensor in config.inputs):
+    if backend.blocking or config.decoupled or any(tensor.datatype == "BYTES" for tensor in config.inputs):
         return
     for rows in sorted({1, config.max_batch_size if config.sequence_batching is None else 1} - {0}):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from services.serving.domain.work import PLAIN, Asked, SequenceMark, Work
 from services.serving.errors import BadRequest, InferenceFailed, NotReady, Overloaded
 from services.serving.outbound.pipeline import EnsembleRunner
 from services.serving.outbound.scheduling import Pool, Scheduler
-from tests.unit.serving.runners import Heard, config_of, feed, opened
+from tests.unit.serving.runners import Doubling, Heard, config_of, feed, opened, until
 
 
 class Fake:
@@ -385,3 +386,48 @@ async def test_many_requests_at_one_time_all_come_out_right_on_real_schedulers()
         await one.close()
     pool.stop()
     assert [backend.closed for backend in backends.values()] == [1] * 4
+
+
+async def test_no_request_fails_while_members_are_swapped_under_load() -> None:
+    pool = Pool(2)
+    pool.start()
+    routes: dict[str, Route] = {}
+    swapped: list[Doubling] = []
+
+    def swap(name: str) -> None:
+        old = routes.get(name)
+        backend = opened()
+        swapped.append(backend)
+        version = Version(name, "1", config_of(name), Scheduler(config_of(name), backend, pool, 10_000))
+        routes[name] = Route(name, versions={"1": version}, default=version)
+        if old is not None and old.default is not None:
+            old.default.runner.retire()
+
+    swap("a")
+    swap("b")
+    whole = ensemble(step("a", "IN", "MID"), step("b", "MID", "OUT"))
+    runner = EnsembleRunner(whole, lambda: RouteTable(dict(routes)))
+    done = threading.Event()
+
+    def hammer() -> list[Heard]:
+        heard: list[Heard] = []
+        while not done.is_set() and len(heard) < 5_000:
+            heard.append(start(runner, 3)[0])
+            heard[-1].only()
+        return heard
+
+    callers = [asyncio.create_task(asyncio.to_thread(hammer)) for _ in range(4)]
+    for _ in range(50):
+        seen = runner.statistics.success.count
+        await until(lambda seen=seen: runner.statistics.success.count > seen)  # type: ignore[misc]
+        swap("a")
+        swap("b")
+    done.set()
+    for one in callers:
+        assert {tuple(heard.values("OUT")) for heard in await one} == {(12.0,)}
+    for route in routes.values():
+        assert route.default is not None
+        await route.default.runner.close()
+    await until(lambda: all(backend.closed == 1 for backend in swapped))
+    assert runner.statistics.fail.count == 0
+    pool.stop()

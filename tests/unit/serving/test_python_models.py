@@ -115,7 +115,7 @@ BROKEN = {
     "def load(context):\n    return 5": r"load\(context\) of model 'm' gives int, not a callable",
     "infer = 5": r"infer of model 'm' gives int, not a callable",
     "import sys; sys.exit(1)": r"SystemExit: 1 \(model.py, line 1\)",
-    "class TritonPythonModel:\n    def initialize(self, args):\n        raise ValueError('no')": r"ValueError: no \(model",
+    "class TritonPythonModel:\n    def initialize(self, args):\n        raise OSError('no')": r"OSError: no \(model",
 }
 
 

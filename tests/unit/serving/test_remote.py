@@ -55,7 +55,7 @@ def test_a_request_goes_to_the_model_and_version_that_are_named_with_all_it_asks
     run(backend, asked)
     (request,) = house.service.requests
     parameters = {
-        name: getattr(value, value.WhichOneof("parameter_choice")) for name, value in request.parameters.items()
+        name: getattr(value, value.WhichOneof("parameter_choice") or "") for name, value in request.parameters.items()
     }
     assert (request.model_name, request.model_version) == ("identity", "3")
     assert parameters == {

@@ -7,7 +7,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -59,7 +59,8 @@ class ModelModule:
                 raise self._broken(error) from error
             finally:
                 sys.dont_write_bytecode = written
-                sys.path.remove(folder)
+                with suppress(ValueError):  # the code may have removed it
+                    sys.path.remove(folder)
                 _forget(folder)
 
     def close(self) -> None:

@@ -38,8 +38,12 @@ PARAMETERS: Final = frozenset(
 CONTENTS: Final = {
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
     **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    **{"BOOL": "bool_contents", "INT64": "int64_contents", "UINT64": "uint64_contents", "BYTES": "bytes_contents"},
-    **{"FP32": "fp32_contents", "FP64": "fp64_contents"},
+    "BOOL": "bool_contents",
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "BYTES": "bytes_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
 }
 """Where typed values of a datatype stand in InferTensorContents."""
 OWN: Final = frozenset({"sequence_id", "sequence_start", "sequence_end", "priority", "timeout"})
