@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.local.data import PACKAGE_FOLDER, WHEEL_FILE, DataSettings, Machine, fetch, load, read_idx, run_command
+from services.local.data import (
+    PACKAGE_FOLDER,
+    WHEEL_FILE,
+    DataSettings,
+    Machine,
+    fetch,
+    load,
+    read_digits,
+    read_idx,
+    run_command,
+)
 from services.local.errors import LocalError
 
 
@@ -82,6 +92,14 @@ def test_digits_are_read_with_the_label_in_the_last_column(tmp_path: Path) -> No
     assert (dataset.name, dataset.images.shape) == ("mnist-digits", (2, 28, 28))
     assert [int(image.max()) for image in dataset.images] == [1, 2]
     assert dataset.labels.tolist() == [3, 7]
+
+
+def test_digits_that_lie_sorted_by_class_come_mixed_and_always_in_the_same_order(tmp_path: Path) -> None:
+    rows = [f"{','.join(['0'] * 784)},{number // 100}" for number in range(1_000)]
+    (tmp_path / Path(WHEEL_FILE).name).write_bytes(gzip.compress("\n".join(rows).encode()))
+    _, labels = read_digits(tmp_path)
+    assert set(labels[:100].tolist()) == set(range(10))
+    assert labels.tolist() == read_digits(tmp_path)[1].tolist()
 
 
 def test_fashion_is_unpacked_and_not_fetched_again(tmp_path: Path) -> None:
