@@ -19,7 +19,7 @@ OWN_TORCH = $(UV_INSTALL) --require-hashes --no-deps -r \
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 # Named tests only: make test TESTS=tests/unit/kit
-TESTS ?= tests/unit tests/contract tests/integration tests/conformance
+TESTS ?= tests/unit tests/contract tests/integration tests/conformance tests/fuzz
 # Passed on to the demo: make demo ARGS="--scenario noise --seed 2"
 ARGS ?=
 E2E_TIMEOUT_S := 900
@@ -92,7 +92,7 @@ bench: $(DEV_READY) ## measure throughput and latency, as docs/benchmarks.md rep
 
 ## ---- checking -----------------------------------------------------------------------------------------------------
 
-.PHONY: check fmt lint types contracts release proto test coverage e2e
+.PHONY: check fmt lint types contracts release proto test coverage fuzz e2e
 check: ## all that CI runs: lint, types, contracts, tests with coverage, and the loop on the embedded Kafka
 	@$(MAKE) lint
 	@$(MAKE) types
@@ -133,6 +133,9 @@ coverage: $(DEV_READY) ## the same tests, with the share of services/ they run, 
 	$(BIN)/coverage run -m pytest $(TESTS)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+fuzz: $(DEV_READY) ## throw damaged input at what reads from outside, ten minutes a target (ARGS="images 60")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 e2e: $(DEV_READY) ## a short run of the whole loop on the embedded Kafka, in real processes
 	$(BIN)/python -m pytest tests/e2e --timeout $(E2E_TIMEOUT_S)

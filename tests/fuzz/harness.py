@@ -1,0 +1,74 @@
+"""What all targets share: damage, a time limit, and a bound on memory."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from services.common.errors import IrisloopError
+
+WARM: Final = 20_000
+"""Inputs until memory has settled."""
+GROWTH_KB: Final = 20 << 10
+LONGEST: Final = 10_000
+"""Characters of a refusal."""
+
+
+def throw(
+    seconds: float, seed: int | None, seeds: Sequence[bytes], read: Callable[[bytes, random.Random], None]
+) -> int:
+    """Give `read` damaged seeds and noise until the time is over; only our errors may come out. Returns how many.
+
+    What failed can be made again: the seed is in the error's notes.
+    """
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    rng = random.Random(seed)
+    ends, tried, settled = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < ends:
+        data = damaged(rng, rng.choice(seeds)) if rng.random() < 0.9 else rng.randbytes(rng.randrange(200))
+        try:
+            read(data, rng)
+        except IrisloopError as error:
+            str(error).encode()
+            assert len(str(error)) < LONGEST
+        except Exception as error:
+            error.add_note(f"seed {seed}, input {tried}: {data[:200]!r}")
+            raise
+        tried += 1
+        if tried == WARM:
+            settled = resident_kb()
+    if settled:
+        assert resident_kb() - settled < GROWTH_KB, f"memory grew by {resident_kb() - settled} KB, seed {seed}"
+    return tried
+
+
+def damaged(rng: random.Random, seed: bytes) -> bytes:
+    """The seed with a few bytes flipped, cut, doubled, or taken from elsewhere."""
+    data = bytearray(seed)
+    for _ in range(rng.randrange(1, 6)):
+        place = rng.randrange(len(data) + 1)
+        end = min(len(data), place + rng.randrange(1, 9))
+        match rng.randrange(5):
+            case 0 if place < len(data):
+                data[place] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[place:end]
+            case 2:
+                data[place:place] = data[place:end]
+            case 3:
+                data[place:end] = rng.randbytes(end - place)
+            case _:
+                data[place:end] = rng.choice((b"\xff" * 9, b"\x00", b"-1", b"1e999", b"[[[", b'"', b"\x80" * 10))
+    return bytes(data)
+
+
+def resident_kb() -> int:
+    """Of this process."""
+    if sys.platform != "linux":
+        return 0
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4

@@ -1,0 +1,14 @@
+"""Each target for half a minute; `make fuzz` gives them longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.__main__ import TARGETS
+
+SECONDS = 30.0
+
+
+@pytest.mark.parametrize("name", list(TARGETS))
+def test_nothing_but_clean_refusals_comes_out(name: str) -> None:
+    TARGETS[name](SECONDS)
