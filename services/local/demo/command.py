@@ -21,7 +21,7 @@ from services.local.demo.director import Director, running
 from services.local.demo.narrator import Narrator, table
 from services.local.demo.plot import draw as draw_plot
 from services.local.demo.report import Facts, broken_promises, document
-from services.local.demo.scenario import Family, draw
+from services.local.demo.scenario import Family, draw, fog_contrast
 from services.local.errors import LocalError
 from services.local.jars import KAFKA_VERSION
 from services.local.settings import LocalSettings
@@ -122,7 +122,7 @@ async def _play(
     """All acts, with the status line kept true beside them."""
     director = Director(
         deployment=supervisor,
-        scenario=draw(options.family, options.seed, len(data.class_names)),
+        scenario=draw(options.family, options.seed, len(data.class_names), fog_contrast(data.name)),
         seed=options.seed,
         images=data.images,
         labels=data.labels,

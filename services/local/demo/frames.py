@@ -29,7 +29,7 @@ class FrameSource:
     """Draws live frames without end: images that the first model never saw, seen through the scenario.
 
     `images` is uint8 [n, height, width], `labels` int [n]. An image comes again only when all have been seen, then
-    shifted by a pixel, so that two frames are never the same bytes by accident.
+    with the lowest bit of one pixel turned, so that two frames are never the same bytes and the picture is the same.
     """
 
     images: NDArray[np.uint8]
@@ -51,7 +51,7 @@ class FrameSource:
         camera = names[int(self._rng.integers(len(names)))]
         lap, place = divmod(number, len(self._order))
         chosen = int(self._order[place])
-        image = np.roll(self.images[chosen], lap, axis=1) if lap else self.images[chosen]
+        image = turned(self.images[chosen], lap)
         seen = self.scenario.picture(image, camera, number, self._rng)
         truth = self.scenario.truth(int(self.labels[chosen]), camera, number)
         full = camera in self.scenario.cameras and self.scenario.progress(number) == 1.0
@@ -91,3 +91,12 @@ class Truth:
         """The right class index of an asset, or None when it is not one of the demo's live frames."""
         number = self.asset.get(asset_id)
         return None if number is None else self.label.get(number)
+
+
+def turned(image: Image, lap: int) -> Image:
+    """The image with the lowest bit of its pixel number `lap` turned; itself on the first lap, 0."""
+    if not lap:
+        return image
+    found = image.copy()
+    found.flat[lap % found.size] ^= 1
+    return found

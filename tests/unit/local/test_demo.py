@@ -20,7 +20,7 @@ from services.local.demo.journal import CHAMPION, SHADOW, Journal
 from services.local.demo.plot import draw as draw_plot
 from services.local.demo.producer import Sent
 from services.local.demo.report import Facts, broken_promises, document
-from services.local.demo.scenario import CAMERAS, HEALTHY_FRAMES, MENDABLE, Family, Scenario, draw
+from services.local.demo.scenario import CAMERAS, HEALTHY_FRAMES, MENDABLE, Family, Scenario, draw, fog_contrast
 from services.local.demo.statistics import Share
 
 CLASSES = ["bag", "coat"]
@@ -77,6 +77,18 @@ def test_frames_are_pngs_and_no_image_comes_twice_before_all_have_come() -> None
     assert len({frame.png for frame in first}) == 100
     assert [frame.number for frame in first] == list(range(100))
     assert Image.open(io.BytesIO(first[0].png)).size == (28, 28)
+
+
+def test_an_image_that_comes_again_is_other_bytes_and_the_same_picture() -> None:
+    frames = source(draw(Family.NONE, 1, 2))
+    seen = [frames.next() for _ in range(300)]
+    assert len({frame.png for frame in seen}) == 300
+    first, again = (np.asarray(Image.open(io.BytesIO(seen[place].png))).astype(int) for place in (0, 100))
+    assert np.abs(first - again).sum() == 1
+
+
+def test_fog_on_digits_is_thicker_since_digits_bear_more() -> None:
+    assert draw(Family.FOG, 1, 10, fog_contrast("mnist-digits")).contrast < draw(Family.FOG, 1, 10).contrast
 
 
 def test_a_wilson_interval_holds_the_share() -> None:
