@@ -80,12 +80,15 @@ clean: ## remove .venv and what tools left; .irisloop, your data, stays
 
 ## ---- running ------------------------------------------------------------------------------------------------------
 
-.PHONY: demo up bench
+.PHONY: demo up bench bench-serving
 demo: $(RUN_READY) ## watch the loop: images, model, drift, retraining, recovery (ARGS="--scenario noise --seed 2")
 	@$(BIN)/irisloop demo $(ARGS)
 
 up: $(RUN_READY) ## start Kafka and the six services; one Ctrl-C stops all (ARGS="--free-ports")
 	@$(BIN)/irisloop up $(ARGS)
+
+bench-serving: $(DEV_READY) ## measure serving beside Triton, MLServer and bare onnxruntime (ARGS="--models cnn")
+	$(BIN)/python -m tests.bench.serving $(ARGS)
 
 bench: $(DEV_READY) ## measure throughput and latency, as docs/benchmarks.md reports them
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -17,7 +17,7 @@ from services.serving.domain.restrictions import Restrictions
 from services.serving.domain.work import Work
 from services.serving.handlers.inference import Inference
 from services.serving.inbound.oip import INFER, KEY, SERVICE, TRACEPARENT
-from services.serving.inbound.statuses import RETRY, status_of
+from services.serving.inbound.statuses import status_of
 from services.serving.inbound.tensors import call_of, response_of
 from services.serving.inbound.wire import request_of, response_bytes
 
@@ -109,9 +109,7 @@ class NativeFront:
         """From any thread."""
         self._open.pop(identity, None)
         if isinstance(answer, Exception):
-            code, message = status_of(answer)
-            number = int(code.value[0])
-            self._front.fail(identity, number, message, RETRY if number == UNAVAILABLE else None)
+            self._front.fail(identity, *_failed(answer))
             return
         try:
             self._front.respond(identity, response_bytes(*response_of(answer)))
@@ -132,5 +130,6 @@ class NativeFront:
 
 
 def _failed(error: Exception) -> tuple[int, str]:
+    """Code and sentence; the retry hint of grpcio has a reserved name, which this transport does not send."""
     code, message = status_of(error)
     return int(code.value[0]), message

@@ -77,6 +77,26 @@ async def test_many_calls_at_once_each_get_their_own_answer(client: triton.Infer
     assert statistics.execution_count < 300
 
 
+async def test_a_full_queue_answers_unavailable_and_the_server_goes_on(folder: Path, tmp_path: Path) -> None:
+    write(
+        folder,
+        "numbers",
+        numbers(),
+        "max_batch_size: 4\ndynamic_batching { default_queue_policy { max_queue_size: 1 } }",
+    )
+    for transport in ("grpcio", "pygrpc"):
+        async with (
+            folder_serving(folder, tmp_path, transport=transport) as one,
+            triton.InferenceServerClient(f"127.0.0.1:{one.ports['grpc_port']}") as client,
+        ):
+            calls = [client.infer("numbers", [tensor(VALUES)]) for _ in range(400)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [answer for answer in answers if isinstance(answer, InferenceServerException)]
+            assert len(refused) + sum(isinstance(answer, triton.InferResult) for answer in answers) == 400
+            assert all("UNAVAILABLE" in str(answer.status()) for answer in refused)
+            assert (await client.infer("numbers", [tensor(VALUES)])).as_numpy("same").shape == (2, 4)
+
+
 async def test_a_large_tensor_comes_back_as_it_was(folder: Path, tmp_path: Path) -> None:
     write(folder, "numbers", numbers(), "max_batch_size: 100000\n")
     large = np.random.default_rng(0).random((80_000, 4), dtype=np.float32)
