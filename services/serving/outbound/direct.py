@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import PREDICTION_MADE
 
@@ -24,7 +25,7 @@ from services.common.bus import Bus, Event
 from services.common.errors import Transient
 from services.common.metrics import SERVING_DIRECT_DROPPED, SERVING_PREDICTIONS, SERVING_SPOOL_BYTES
 from services.common.telemetry import log
-from services.serving.codec import message, timestamp
+from services.serving.codec import message
 from services.serving.domain.bindings import DIRECT
 from services.serving.domain.features import Answer, answers
 from services.serving.domain.routes import Version
@@ -37,8 +38,8 @@ FLUSH_S: Final = 0.05
 RETRY_S: Final = (0.1, 2.0)
 LAST_S: Final = 2.0
 """What the stop waits for Kafka; what is left stays on disk for the next start."""
-HEAD: Final = struct.Struct("<dHHH")
-"""Event time as a Unix time, and the lengths of id, key and trace; the message follows."""
+HEAD: Final = struct.Struct("<qHHH")
+"""Event time, nanoseconds since 1970, and the lengths of id, key and trace; the message follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,22 +183,40 @@ class DirectEvents:
         return self._spool
 
     def _records(self, notes: Sequence[Note]) -> list[bytes]:
-        predicted_at = datetime.fromtimestamp(time.time(), UTC)
-        return [record for version, same in _by_version(notes) for record in self._of(version, same, predicted_at)]
+        now_ns = time.time_ns()
+        return [record for version, same in _by_version(notes) for record in self._of(version, same, now_ns)]
 
-    def _of(self, version: Version, notes: Sequence[Note], predicted_at: datetime) -> Iterator[bytes]:
+    def _of(self, version: Version, notes: Sequence[Note], now_ns: int) -> Iterator[bytes]:
         """One a row; one without scores for a model that nobody described."""
         found = iter(_answers(version, notes))
+        key, predicted_at = f"model/{version.model}", _stamp(now_ns)
         for note in notes:
-            arrived_at = datetime.fromtimestamp(note.arrived_at_ns / 1e9, UTC)
+            arrived_at, latency_ms = _stamp(note.arrived_at_ns), note.latency_ns / 1e6
             for _ in range(note.rows):
                 identity = str(uuid.uuid4())
-                latency_ms = note.latency_ns / 1e6
                 made = message(identity, version.model, version.name, note.role, next(found), latency_ms, self._replica)
-                made.captured_at.CopyFrom(timestamp(arrived_at))
-                made.predicted_at.CopyFrom(timestamp(predicted_at))
+                made.captured_at.MergeFrom(arrived_at)
+                made.predicted_at.MergeFrom(predicted_at)
                 value = pb.PredictionMade(prediction=made).SerializeToString()
-                yield record_of(identity, f"model/{version.model}", arrived_at, note.traceparent, value)
+                yield record_of(identity, key, note.arrived_at_ns, note.traceparent, value)
+
+
+class Serialized:
+    """A message that is bytes already: what the spool holds is published as it is."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:
+        """The bytes."""
+        return self._data
+
+
+def _stamp(ns: int) -> Timestamp:
+    seconds, nanos = divmod(ns, 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 def _by_version(notes: Sequence[Note]) -> Iterator[tuple[Version, list[Note]]]:
@@ -214,20 +233,20 @@ def _answers(version: Version, notes: Sequence[Note]) -> Sequence[Answer]:
     return answers(version.card, {name: np.concatenate([note.outputs[name] for note in notes]) for name in names})
 
 
-def record_of(identity: str, key: str, moment: datetime, traceparent: str, value: bytes) -> bytes:
-    """What the spool holds of an event."""
+def record_of(identity: str, key: str, moment_ns: int, traceparent: str, value: bytes) -> bytes:
+    """What the spool holds of an event; `moment_ns`: its time, since 1970."""
     parts = [text.encode() for text in (identity, key, traceparent)]
-    return b"".join([HEAD.pack(moment.timestamp(), *map(len, parts)), *parts, value])
+    return b"".join([HEAD.pack(moment_ns, *map(len, parts)), *parts, value])
 
 
 def event_of(record: bytes) -> Event[Any]:
     """The event, with the id that it was given when it was noted: a repeat bears the same."""
-    moment, *sizes = HEAD.unpack_from(record)
+    moment_ns, *sizes = HEAD.unpack_from(record)
     place = HEAD.size
     texts: list[str] = []
     for size in sizes:
         texts.append(record[place : place + size].decode())
         place += size
     identity, key, traceparent = texts
-    value = pb.PredictionMade.FromString(record[place:])
-    return Event(PREDICTION_MADE, key, value, identity, datetime.fromtimestamp(moment, UTC), traceparent)
+    moment = datetime.fromtimestamp(moment_ns / 1e9, UTC)
+    return Event(PREDICTION_MADE, key, cast(Any, Serialized(record[place:])), identity, moment, traceparent)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from irisloop.serving.v1 import serving_pb2 as pb
 
 from services.common.bus import Bus, Event
 from services.common.errors import Unavailable
@@ -34,7 +35,9 @@ class Kafka:
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("Kafka is away")
-        self.events += events
+        self.events += [
+            replace(event, value=pb.PredictionMade.FromString(event.value.SerializeToString())) for event in events
+        ]
 
 
 def version(card: ModelCard | None = CARD) -> Version:
