@@ -71,5 +71,6 @@ async def folder_serving(folder: Path, home: Path, **fields: Any) -> AsyncIterat
             task.result()
         yield runtime
     finally:
-        runtime.stop()
-        await task
+        if not task.done():  # one that could not start has ended by itself
+            runtime.stop()
+            await task

@@ -90,7 +90,7 @@ def place_of(error: BaseException, path: Path) -> str:
 def _forget(folder: str) -> None:
     """Modules of this folder, which another model may have under the same names."""
     inside = f"{folder.rstrip('/')}/"
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+    for name in list(sys.modules):  # names alone: making pairs may collect garbage, and that may import
+        file = getattr(sys.modules.get(name), "__file__", None)
         if isinstance(file, str) and file.startswith(inside) and not name.startswith("irisloop_model_"):
-            del sys.modules[name]
+            sys.modules.pop(name, None)
