@@ -1,4 +1,4 @@
-"""An infer request over HTTP: JSON, binary tensors behind it, compressed bodies."""
+"""An infer request over HTTP: JSON, binary tensors behind it, compressed bodies; and its tensors as an answer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from services.serving.domain.calls import AnsweredOutput, InferAnswer
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
 from services.serving.inbound.v2.bodies import _inflated
 from services.serving.inbound.v2.errors import HttpError
-from services.serving.inbound.v2.tensors import call_of
+from services.serving.inbound.v2.tensors import answer_parts, call_of
 from tests.fuzz.fuzz_grpc import BOARD, CONFIG, VERSION
 from tests.fuzz.harness import throw
 
@@ -36,8 +37,15 @@ def read(data: bytes, rng: random.Random) -> None:
     call = call_of("m", "", data, size)
     wanted_of(CONFIG, call)
     asked_of(call, CONFIG)
-    _, rows = feed_of(VERSION, call, BOARD)
+    feed, rows = feed_of(VERSION, call, BOARD)
     assert 1 <= rows <= 8
+    types = {tensor.name: tensor.datatype for tensor in call.inputs}
+    outputs = [
+        AnsweredOutput(name, types[name], array.shape, array, binary=rng.random() < 0.5) for name, array in feed.items()
+    ]
+    head, raws = answer_parts(InferAnswer(VERSION, call.id, outputs))
+    sizes = [one.get("parameters", {}).get("binary_data_size", 0) for one in json.loads(head)["outputs"]]
+    assert sum(sizes) == sum(map(len, raws))
 
 
 def seeds() -> list[bytes]:
@@ -57,4 +65,6 @@ def seeds() -> list[bytes]:
         + np.zeros((2, 3), np.float32).tobytes()
     )
     region = json.dumps({"inputs": [{**numbers, "parameters": shared}]}).encode()
-    return [plain, mixed, region, gzip.compress(plain)]
+    unreal = plain.replace(b"2.5", b"NaN").replace(b"[4,", b"[-Infinity,")
+    deep = plain.replace(b"2.5", b"[" * 600 + b"]" * 600)
+    return [plain, mixed, region, unreal, deep, deep.replace(b"[4,", b"[NaN,"), gzip.compress(plain)]

@@ -33,6 +33,8 @@ def status_of(error: Exception) -> tuple[int, str, tuple[tuple[bytes, bytes], ..
     """The status, its sentence, and more headers; an error that nobody foresaw is logged, and 500."""
     if isinstance(error, HttpError):
         return error.status, str(error), error.headers
+    if isinstance(error, RecursionError):  # orjson takes lists in lists deeper than Python can follow them
+        return 400, "the JSON is nested too deeply", ()
     for kind, status in STATUSES:
         if isinstance(error, kind):
             return status, str(error), (RETRY_AFTER,) if status == 503 else ()

@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import orjson
 
 from services.serving.domain.calls import AnsweredOutput, InferAnswer, InferCall, WantedOutput
-from services.serving.domain.tensors import DTYPES, Array, TensorData
+from services.serving.domain.tensors import DTYPES, MOST_DIMENSIONS, Array, TensorData
 from services.serving.errors import BadRequest
 from services.serving.inbound.tensors import CLASSIFICATION, MOST_CLASSES, REGION, raw_of, region_of
 from services.serving.inbound.v2.bodies import Part
+from services.serving.inbound.v2.documents import (
+    flag_of,
+    json_numbers,
+    list_of,
+    parameters_of,
+    parsed,
+    shape_of,
+    shown,
+    text_of,
+)
 
 BINARY_SIZE: Final = "binary_data_size"
 BINARY: Final = "binary_data"
 ALL_BINARY: Final = "binary_data_output"
 BINARY_ONLY: Final = frozenset({"FP16", "BF16"})
-SCALARS: Final = (bool, int, float, str)
-LARGEST: Final = 2**64
+KINDS: Final = {"b": frozenset({bool}), "f": frozenset({int, float}), "i": frozenset({int}), "u": frozenset({int})}
+"""Of numpy's kinds: what JSON has for them."""
 
 
 def call_of(
@@ -33,19 +43,19 @@ def call_of(
     data = memoryview(body)
     head, tail = (data, data[len(data) :]) if header_size is None else (data[:header_size], data[header_size:])
     document = parsed(head)
-    parameters = _parameters(document)
+    parameters = parameters_of(document)
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise BadRequest("Unable to parse 'id': it must be text", field="id")
     inputs, rest = _inputs(document, tail, model)
     if rest:
-        raise BadRequest(f"unexpected additional input data for model '{model}'", field="inputs")
-    everything = _flag(parameters.pop(ALL_BINARY, False), ALL_BINARY)
+        raise BadRequest(f"unexpected additional input data for model '{model[:128]}'", field="inputs")
+    everything = flag_of(parameters.pop(ALL_BINARY, False), ALL_BINARY)
     return InferCall(
         model=model,
         version=version,
         inputs=inputs,
-        outputs=[_wanted(output) for output in _list(document, "outputs")],
+        outputs=[_wanted(output) for output in list_of(document, "outputs")],
         parameters=parameters,
         id=identity,
         key=key or identity,
@@ -70,17 +80,6 @@ def raw_call_of(
     return InferCall(
         model, version, [TensorData(name, datatype, shape, raw=raw)], key=key, traceparent=traceparent, binary=True
     )
-
-
-def parsed(data: bytes | memoryview) -> dict[str, Any]:
-    """A JSON object. Raises `BadRequest`."""
-    try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"failed to parse the request JSON buffer: {error}", field="body") from error
-    if not isinstance(document, dict):
-        raise BadRequest("the request must be a JSON object", field="body")
-    return document
 
 
 def answer_parts(answer: InferAnswer) -> tuple[bytes, list[Part]]:
@@ -115,34 +114,29 @@ def _answered(output: AnsweredOutput, raws: list[Part]) -> dict[str, Any]:
 
 
 def _json_data(array: Array, name: str) -> Any:
-    flat = array.ravel()
-    if array.dtype.kind in "OUS":
-        try:
-            return [item.decode() if isinstance(item, bytes) else str(item) for item in flat.tolist()]
-        except UnicodeDecodeError as error:
-            raise BadRequest(
-                f"output {name} holds bytes that are no UTF-8 text; ask for it as binary data", field="outputs"
-            ) from error
-    if array.dtype.kind == "f" and not np.isfinite(flat).all():
+    if array.dtype.kind not in "OUS":
+        return json_numbers(array)
+    try:
+        return [item.decode() if isinstance(item, bytes) else str(item) for item in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
         raise BadRequest(
-            f"output {name} holds NaN or infinity, which JSON has not; ask for it as binary data", field="outputs"
-        )
-    return np.ascontiguousarray(flat)
+            f"output {name} holds bytes that are no UTF-8 text; ask for it as binary data", field="outputs"
+        ) from error
 
 
 def _inputs(document: Mapping[str, Any], tail: memoryview, model: str) -> tuple[list[TensorData], memoryview]:
     found: list[TensorData] = []
     if "inputs" not in document:
         raise BadRequest("Unable to parse 'inputs': the request has none", field="inputs")
-    for one in _list(document, "inputs"):
+    for one in list_of(document, "inputs"):
         tensor, tail = _input(one, tail, model)
         found.append(tensor)
     return found, tail
 
 
 def _input(one: Mapping[str, Any], tail: memoryview, model: str) -> tuple[TensorData, memoryview]:
-    name, datatype, shape = _text(one, "name"), _text(one, "datatype"), _shape(one)
-    parameters = _parameters(one)
+    name, datatype, shape = text_of(one, "name"), text_of(one, "datatype"), shape_of(one)
+    parameters = parameters_of(one)
     set_fields = [
         *(field for field in (BINARY_SIZE, REGION) if field in parameters),
         *(["data"] if "data" in one else []),
@@ -163,7 +157,7 @@ def _input(one: Mapping[str, Any], tail: memoryview, model: str) -> tuple[Tensor
     if size > len(tail):
         raise BadRequest(
             f"unexpected size for input '{name[:128]}', expecting {size - len(tail)} additional bytes for model "
-            f"'{model}'",
+            f"'{model[:128]}'",
             field=f"inputs.{name[:128]}",
         )
     return TensorData(name, datatype, shape, raw=tail[:size]), tail[size:]
@@ -177,38 +171,61 @@ def _values(name: str, datatype: str, data: Any) -> Sequence[Any]:
             f"{name[:128]}",
             field=f"inputs.{name[:128]}",
         )
-    flat: list[Any] = []
-    _flatten(data, flat)
+    if not isinstance(data, list):
+        raise _unfit(name, "data", f"a list is needed, not {shown(data)}")
+    flat = _flat(name, data)
     if datatype == "BYTES":
-        return [_encoded(name, item) for item in flat]
-    kind = np.dtype(DTYPES[datatype]).kind if datatype in DTYPES else ""
-    allowed = {"b": (bool,), "f": (int, float)}.get(kind, (int,))
-    for item in flat:
-        if not isinstance(item, allowed) or (kind != "b" and isinstance(item, bool)):
-            raise BadRequest(f"input {name[:128]!r} holds {str(item)[:32]!r}, which is no {datatype}", field="inputs")
-    return flat
+        return _encoded(name, flat)
+    dtype = DTYPES.get(datatype)
+    if dtype is None:
+        return flat  # the handlers' sentence about datatypes
+    kind = np.dtype(dtype).kind
+    if not KINDS[kind].issuperset(map(type, flat)):
+        wrong = next(item for item in flat if type(item) not in KINDS[kind])
+        raise _unfit(name, "data", f"it holds {shown(wrong)}, which is no {datatype}")
+    return _floats(name, datatype, flat) if kind == "f" else flat
 
 
-def _encoded(name: str, item: Any) -> bytes:
-    if not isinstance(item, str):
-        raise BadRequest(f"Unable to parse JSON bytes array of input {name[:128]!r}: text is needed", field="inputs")
-    return item.encode()
+def _floats(name: str, datatype: str, flat: list[Any]) -> Sequence[Any]:
+    try:
+        with np.errstate(over="raise"):
+            return cast("Sequence[Any]", np.array(flat, dtype=DTYPES[datatype]))
+    except (FloatingPointError, OverflowError) as error:
+        raise _unfit(name, "data", f"it holds a number that does not fit into {datatype}") from error
 
 
-def _flatten(data: Any, into: list[Any]) -> None:
-    if isinstance(data, list) and data and isinstance(data[0], list):
+def _encoded(name: str, flat: list[Any]) -> list[bytes]:
+    try:
+        return [item.encode() for item in flat]
+    except AttributeError as error:
+        raise BadRequest(
+            f"Unable to parse JSON bytes array of input {name[:128]!r}: text is needed", field=f"inputs.{name[:128]}"
+        ) from error
+
+
+def _flat(name: str, data: list[Any]) -> list[Any]:
+    """The innermost lists, one after the other."""
+    for _ in range(MOST_DIMENSIONS):
+        if not data or not isinstance(data[0], list):
+            return data
+        deeper: list[Any] = []
         for item in data:
-            _flatten(item, into)
-    elif isinstance(data, list):
-        into.extend(data)
-    else:
-        into.append(data)
+            if isinstance(item, list):
+                deeper.extend(item)
+            else:
+                deeper.append(item)
+        data = deeper
+    raise _unfit(name, "data", f"it is nested deeper than {MOST_DIMENSIONS} dimensions")
+
+
+def _unfit(name: str, field: str, problem: str) -> BadRequest:
+    return BadRequest(f"Unable to parse '{field}' of input {name[:128]!r}: {problem}", field=f"inputs.{name[:128]}")
 
 
 def _wanted(one: Mapping[str, Any]) -> WantedOutput:
     """`binary_data_output` is for outputs that nobody names; a named one is JSON unless it says otherwise itself."""
-    name = _text(one, "name")
-    parameters = _parameters(one)
+    name = text_of(one, "name")
+    parameters = parameters_of(one)
     classes = parameters.get(CLASSIFICATION, 0)
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 <= classes < MOST_CLASSES:
         raise BadRequest(f"Unable to parse '{CLASSIFICATION}': it must be a whole number", field="outputs")
@@ -216,56 +233,12 @@ def _wanted(one: Mapping[str, Any]) -> WantedOutput:
     if region is not None and (classes or parameters.get(BINARY)):
         other = CLASSIFICATION if classes else BINARY
         raise BadRequest(f"Output can't set both '{REGION}' and '{other}'", field="outputs")
-    return WantedOutput(name, classes, region, _flag(parameters.get(BINARY, False), BINARY))
-
-
-def _parameters(one: Mapping[str, Any]) -> dict[str, Any]:
-    found = one.get("parameters", {})
-    if not isinstance(found, dict):
-        raise BadRequest("'parameters' must be an object", field="parameters")
-    for name, value in found.items():
-        if not isinstance(value, SCALARS):
-            raise BadRequest(
-                f"parameter '{name[:128]}' has invalid type. It should be either 'int', 'bool', or 'string'.",
-                field="parameters",
-            )
-    return dict(found)
-
-
-def _list(document: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
-    found = document.get(field, [])
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise BadRequest(f"Unable to parse '{field}': a list of objects is needed", field=field)
-    return found
-
-
-def _text(one: Mapping[str, Any], field: str) -> str:
-    value = one.get(field)
-    if not isinstance(value, str):
-        raise BadRequest(f"Unable to parse '{field}': text is needed", field=field)
-    return value
-
-
-def _shape(one: Mapping[str, Any]) -> tuple[int, ...]:
-    shape = one.get("shape")
-    if not isinstance(shape, list) or any(
-        isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < LARGEST for size in shape
-    ):
-        raise BadRequest("Unable to parse 'shape': a list of whole numbers of at least 0 is needed", field="shape")
-    return tuple(shape)
+    return WantedOutput(name, classes, region, flag_of(parameters.get(BINARY, False), BINARY))
 
 
 def _size(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise BadRequest(
-            f"Unable to parse '{BINARY_SIZE}' of {name[:128]!r}: a whole number of at least 0 is needed", field="inputs"
-        )
-    return value
-
-
-def _flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise BadRequest(f"Unable to parse '{name}': true or false is needed", field=f"parameters.{name}")
+        raise _unfit(name, BINARY_SIZE, "a whole number of at least 0 is needed")
     return value
 
 
