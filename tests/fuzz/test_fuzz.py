@@ -10,7 +10,7 @@ SECONDS = 30.0
 
 
 # protobuf's text parser leaves odd escapes to Python, which warns of them and reads on.
-@pytest.mark.filterwarnings("ignore:.*unicode_escape:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", list(TARGETS))
 def test_nothing_but_clean_refusals_comes_out(name: str) -> None:
     TARGETS[name](SECONDS)
