@@ -137,17 +137,8 @@ def _inputs(document: Mapping[str, Any], tail: memoryview, model: str) -> tuple[
 def _input(one: Mapping[str, Any], tail: memoryview, model: str) -> tuple[TensorData, memoryview]:
     name, datatype, shape = text_of(one, "name"), text_of(one, "datatype"), shape_of(one)
     parameters = parameters_of(one)
-    set_fields = [
-        *(field for field in (BINARY_SIZE, REGION) if field in parameters),
-        *(["data"] if "data" in one else []),
-    ]
-    if len(set_fields) != 1:
-        which = f"But set {' '.join(map(repr, set_fields))}" if set_fields else "But no field is set"
-        raise BadRequest(
-            "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
-            f"'shared_memory_region' in 'parameters'. {which}",
-            field=f"inputs.{name[:128]}",
-        )
+    if (BINARY_SIZE in parameters) + (REGION in parameters) + ("data" in one) != 1:
+        raise _not_one_source(name, one, parameters)
     region = region_of(name, parameters)
     if region is not None:
         return TensorData(name, datatype, shape, region=region), tail
@@ -161,6 +152,17 @@ def _input(one: Mapping[str, Any], tail: memoryview, model: str) -> tuple[Tensor
             field=f"inputs.{name[:128]}",
         )
     return TensorData(name, datatype, shape, raw=tail[:size]), tail[size:]
+
+
+def _not_one_source(name: str, one: Mapping[str, Any], parameters: Mapping[str, Any]) -> BadRequest:
+    found = [field for field in (BINARY_SIZE, REGION) if field in parameters]
+    found += ["data"] if "data" in one else []
+    which = f"But set {' '.join(map(repr, found))}" if found else "But no field is set"
+    return BadRequest(
+        "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', "
+        f"'shared_memory_region' in 'parameters'. {which}",
+        field=f"inputs.{name[:128]}",
+    )
 
 
 def _values(name: str, datatype: str, data: Any) -> Sequence[Any]:
