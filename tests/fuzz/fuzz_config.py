@@ -9,8 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -27,10 +25,11 @@ from services.serving.outbound.folder import ModelFiles
 from services.serving.outbound.mlserver import identity, server_notes
 from services.serving.outbound.pbtxt import parse_json
 from services.serving.outbound.translation import Assets
+from tests.fuzz.harness import resident_kb
 
 SLOWEST_S: Final = 10.0
 """Of one input, on a machine that does other things too; a quadratic road would take far longer."""
-WARM: Final = 2000
+WARM: Final = 10_000
 """Inputs until memory is expected to have settled."""
 GROWTH_KB: Final = 20 << 10
 LONGEST: Final = 10_000
@@ -117,9 +116,9 @@ def run(seconds: float, seed: int | None = None) -> None:
         _try(data, check, rng, seed)
         count += 1
         if count == WARM:
-            settled = _resident_kb()
+            settled = resident_kb()
     if settled:
-        grown = _resident_kb() - settled
+        grown = resident_kb() - settled
         assert grown <= GROWTH_KB, f"memory grew by {grown} KB in {count - WARM} inputs, seed {seed}"
 
 
@@ -139,12 +138,6 @@ def _try(data: bytes, check: Check, rng: random.Random, seed: int) -> None:
         raise AssertionError(f"{type(error).__name__}: {error} for {data!r}, seed {seed}") from error
     took = time.monotonic() - began
     assert took < SLOWEST_S, f"{took:.1f} s for {data[:200]!r} of {len(data)} bytes, seed {seed}"
-
-
-def _resident_kb() -> int:
-    """The most that was ever resident: growth of it is growth."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most // 1024 if sys.platform == "darwin" else most
 
 
 # ---- what is done with an input ----
