@@ -336,6 +336,3 @@ JSONS: Final = tuple(
     json_format.MessageToJson(text_format.Parse(text, ModelConfig()), preserving_proto_field_name=True)
     for text in TEXTS
 )
-
-if __name__ == "__main__":
-    run(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0)
