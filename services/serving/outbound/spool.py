@@ -1,271 +1,166 @@
-"""The writing end of the spool: calls on disk in the order in which they were noted, until the broker has them.
+"""A queue on disk: what is appended comes out in the same order, also after a kill, until it is acknowledged.
 
-A folder of segments, files that only grow; each can be read by itself. What the reading end has acknowledged goes, a
-segment at a time. Beyond the bound the oldest segment is given up, and its events are counted.
+Segments are files of records, each behind its length and CRC-32; a torn or damaged tail ends its segment. When the
+bound is reached the oldest segment is given up, and what was in it is counted.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+import itertools
+import mmap
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.common.errors import Unavailable
 from services.common.telemetry import log
-from services.serving.outbound.spool_reading import (
-    Place,
-    Position,
-    read_head,
-    read_position,
-    segment_numbers,
-    segment_path,
-)
-from services.serving.outbound.spool_records import (
-    Head,
-    Layout,
-    Note,
-    call_frame,
-    head_frame,
-    layout_frame,
-    numbers_of,
-    tensor_of,
-)
 
+HEADER: Final = struct.Struct("<II")
+COUNT: Final = struct.Struct("<Q")
+TALLY: Final = struct.Struct("<QQ")
 SEGMENT_BYTES: Final = 8 << 20
-"""An eighth of it is written at once, so that memory holds no second copy of a long backlog."""
-MOST_LAYOUTS: Final = 10_000
-WRITER_LOCK: Final = "writer.lock"
+POSITION: Final = "position"
 
 
-@dataclass(slots=True)
-class _Segment:
-    """The segment that grows."""
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Between two records."""
 
-    number: int
-    file: int
-    first: int
-    size: int = 0
-    layouts: dict[Hashable, tuple[int, object]] = field(default_factory=dict)
-    """By what a call looks like: the number that stands for it here, and the card, whose id is part of the key."""
+    segment: int
+    offset: int
 
 
 class Spool:
-    """Used by one process, one call at a time. Its numbers are of events."""
+    """Used by one process, one call at a time."""
 
-    def __init__(
-        self, folder: Path, limit_bytes: int, stream: str, *, segment_bytes: int = SEGMENT_BYTES, sync: bool = False
-    ) -> None:
-        """Opens what a process before left, without its torn end. `limit_bytes`: of all segments, at least two of
-        them; `sync`: also survive a power cut.
-
-        Raises `OSError`; `Unavailable` while another process writes here.
-        """
+    def __init__(self, folder: Path, limit_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Opens what a process before left. `limit_bytes`: of all segments, at least two of them."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = locked(folder / WRITER_LOCK)
         self._folder = folder
-        self._stream = stream
         self._segment_bytes = segment_bytes
         self._limit = max(limit_bytes, 2 * segment_bytes)
-        self._chunk_bytes = segment_bytes // 8
-        self._sync = sync
+        self._sizes = {number: self._path(number).stat().st_size for number in self._numbers()}
+        self._read_to = self._stored_position()
+        self._current = max(self._sizes, default=self._read_to.segment) + 1
         self.given_up = 0
-        """Events that had to be given up since this was opened."""
-        numbers = segment_numbers(folder)
-        self.last_stream, self.last_number = _recovered(folder, numbers[-1]) if numbers else ("", 0)
-        """The stream and the number behind the last event that the process before brought to disk."""
-        self._sizes = {number: segment_path(folder, number).stat().st_size for number in numbers}
-        self._heads: dict[int, Head] = {}
-        newest = max(numbers[-1] if numbers else 0, read_position(folder).place.segment)
-        self._next = newest + 1
-        self._segment: _Segment | None = None
+        """Records that were given up since this was opened."""
 
     @property
     def size(self) -> int:
-        """What lies on disk, bytes."""
+        """What lies on disk."""
         return sum(self._sizes.values())
 
-    def append(self, notes: Sequence[Note], start: int = 0) -> int:
-        """Write some of the notes from the start on; returns the place of the first that is left.
+    def append(self, records: Sequence[bytes]) -> None:
+        """Write them to the system. Raises `OSError`; then some of them may be written, and none is half there."""
+        for start in range(0, len(records), 256):
+            self._write(records[start : start + 256])
 
-        Raises `OSError`; then none of these is on disk.
-        """
-        if self._segment is not None and self._is_full(self._segment):
-            self._end_segment()
-        if self._segment is None:
-            self._make_room()
-        segment = self._segment or self._begin_segment(notes[start].number)
-        known = dict(segment.layouts)
-        data, end = _packed(segment, notes, start, self._chunk_bytes)
-        try:
-            self._write(segment, data)
-        except OSError:
-            segment.layouts = known
-            self._undo(segment)
-            raise
-        return end
+    def read(self, most: int) -> tuple[list[bytes], Place]:
+        """The oldest records that are not acknowledged, and the place behind them."""
+        found: list[bytes] = []
+        place = self._read_to
+        for number in sorted(self._sizes):
+            if number < place.segment:
+                continue
+            start = place.offset if number == place.segment else 0
+            for record, end in self._records(number, start):
+                found.append(record)
+                place = Place(number, end)
+                if len(found) == most:
+                    return found, place
+        return found, place
 
-    def forget(self, position: Position) -> None:
-        """Remove what is acknowledged."""
-        open_number = self._segment.number if self._segment else -1
-        done = [
-            number
-            for number, size in self._sizes.items()
-            if number != open_number and Place(number, size) <= position.place
-        ]
-        for number in done:
+    def acknowledge(self, place: Place) -> None:
+        """What lies before the place is done; whole segments before it go."""
+        self._read_to = place
+        part = self._folder / f"{POSITION}.part"
+        part.write_text(f"{place.segment} {place.offset}")
+        part.replace(self._folder / POSITION)
+        for number in [number for number in self._sizes if number < place.segment]:
             self._remove(number)
 
-    def waiting(self, position: Position) -> int:
-        """Bytes that are not acknowledged."""
-        place = position.place
-        return sum(
-            size - min(size, place.offset) if number == place.segment else size
-            for number, size in self._sizes.items()
-            if number >= place.segment
-        )
+    def _write(self, records: Sequence[bytes]) -> None:
+        data = b"".join(HEADER.pack(len(record), zlib.crc32(record)) + record for record in records)
+        if self._sizes.get(self._current, 0) + len(data) > self._segment_bytes:
+            self._current += 1
+        self._make_room(len(data))
+        before = self._sizes.get(self._current, 0)
+        with self._path(self._current).open("ab", buffering=0) as file:
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, "the disk took a part of it")
+            except OSError:
+                file.truncate(before)
+                raise
+        self._sizes[self._current] = before + len(data)
 
-    def close(self) -> None:
-        """The files stay."""
-        if self._segment is not None:
-            self._end_segment()
-        os.close(self._lock)
-
-    def _begin_segment(self, first: int) -> _Segment:
-        number, head = self._next, Head(self._stream, first)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        file = os.open(segment_path(self._folder, number), flags, 0o644)
-        self._next += 1
-        self._segment = segment = _Segment(number, file, first)
-        self._sizes[number] = 0
-        self._heads[number] = head
-        return segment
-
-    def _write(self, segment: _Segment, data: bytes) -> None:
-        if not segment.size:
-            data = head_frame(self._heads[segment.number]) + data
-        view = memoryview(data)
-        while view:
-            written = os.write(segment.file, view)
-            if not written:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            view = view[written:]
-        if self._sync:
-            os.fdatasync(segment.file)
-        segment.size += len(data)
-        self._sizes[segment.number] = segment.size
-
-    def _undo(self, segment: _Segment) -> None:
-        """Take back what was half written; where that fails too, the next call begins another segment."""
-        try:
-            os.ftruncate(segment.file, segment.size)
-        except OSError as error:
-            log.error("spool_not_truncated", segment=segment.number, error=str(error))
-            self._end_segment()
-            return
-        if not segment.size:
-            self._end_segment()
-            self._remove(segment.number)
-
-    def _end_segment(self) -> None:
-        assert self._segment is not None
-        os.close(self._segment.file)
-        self._segment = None
-
-    def _is_full(self, segment: _Segment) -> bool:
-        return segment.size + self._chunk_bytes > self._segment_bytes or len(segment.layouts) >= MOST_LAYOUTS
-
-    def _make_room(self) -> None:
-        """For one more segment."""
-        while self._sizes and self.size + self._segment_bytes > self._limit:
+    def _make_room(self, size: int) -> None:
+        while self.size + size > self._limit and len(self._sizes) > 1:
             oldest = min(self._sizes)
-            lost = self._unacknowledged(oldest)
-            if lost:
-                log.error("spool_full", given_up=lost, limit_bytes=self._limit, folder=str(self._folder))
+            start = self._read_to.offset if oldest == self._read_to.segment else 0
+            lost = sum(1 for _ in self._records(oldest, start)) if oldest >= self._read_to.segment else 0
             self.given_up += lost
+            log.error("spool_full", given_up=lost, limit_bytes=self._limit, folder=str(self._folder))
             self._remove(oldest)
+            if self._read_to.segment <= oldest:
+                self.acknowledge(Place(oldest + 1, 0))
 
-    def _unacknowledged(self, number: int) -> int:
-        """Events of a segment that is not the one that grows, of those that the broker does not have."""
-        position = read_position(self._folder)
-        head = self._head(number)
-        if head is None or Place(number, self._sizes[number]) <= position.place:
-            return 0
-        done = position.number if position.stream == head.stream else 0
-        return max(0, self._behind(number, head) - max(head.first, done))
-
-    def _behind(self, number: int, head: Head) -> int:
-        """The number behind the segment's last event: where the next begins, for there are no gaps."""
-        later = self._head(min((other for other in self._sizes if other > number), default=-1))
-        if later is not None and later.stream == head.stream:
-            return later.first
-        data = segment_path(self._folder, number).read_bytes()
-        return max((end for _, end, _ in numbers_of(data)), default=head.first)
-
-    def _head(self, number: int) -> Head | None:
-        if number not in self._heads:
-            head = read_head(segment_path(self._folder, number))
-            if head is None:
-                return None
-            self._heads[number] = head
-        return self._heads[number]
+    def _records(self, number: int, start: int) -> Iterator[tuple[bytes, int]]:
+        data = self._path(number).read_bytes()
+        place = start
+        while place + HEADER.size <= len(data):
+            size, check = HEADER.unpack_from(data, place)
+            record = data[place + HEADER.size : place + HEADER.size + size]
+            if len(record) != size or zlib.crc32(record) != check:
+                log.error("spool_damaged", segment=number, offset=place, bytes=len(data) - place)
+                return
+            place += HEADER.size + size
+            yield record, place
 
     def _remove(self, number: int) -> None:
-        segment_path(self._folder, number).unlink(missing_ok=True)
+        self._path(number).unlink(missing_ok=True)
         self._sizes.pop(number, None)
-        self._heads.pop(number, None)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:012d}.log"
+
+    def _numbers(self) -> list[int]:
+        return [int(path.stem) for path in self._folder.glob("*.log") if path.stem.isdigit()]
+
+    def _stored_position(self) -> Place:
+        try:
+            segment, offset = map(int, (self._folder / POSITION).read_text().split())
+        except (OSError, ValueError):
+            return Place(min(self._sizes, default=0), 0)
+        return Place(segment, offset)
 
 
-def locked(path: Path) -> int:
-    """Hold the lock until the file is closed or the process ends. Raises `Unavailable` while another one does."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
-        raise Unavailable(f"another process uses the spool {path.parent}") from error
-    return file
+class Tally:
+    """How many calls were noted and how many reached the disk, in memory that survives a kill of the process."""
 
+    def __init__(self, path: Path) -> None:
+        """Opens what a process before left, and begins anew."""
+        with path.open("a+b") as file:
+            file.truncate(TALLY.size)
+            self._memory = mmap.mmap(file.fileno(), TALLY.size)
+        noted, kept = TALLY.unpack_from(self._memory)
+        self.lost: Final = max(0, noted - kept)
+        """Calls that the process before noted and had no time to write."""
+        self._noted = itertools.count(1)
+        TALLY.pack_into(self._memory, 0, 0, 0)
 
-def _recovered(folder: Path, number: int) -> tuple[str, int]:
-    """Cut the newest segment's torn end off; the stream, and the number behind its last event."""
-    path = segment_path(folder, number)
-    data = path.read_bytes()
-    calls = [(behind, end) for _, behind, end in numbers_of(data)]
-    head = read_head(path)
-    whole = calls[-1][1] if calls else 0
-    if whole < len(data):
-        log.error("spool_cut", segment=number, offset=whole, bytes=len(data) - whole)
-        os.truncate(path, whole)
-    return (head.stream, calls[-1][0]) if head is not None and calls else ("", 0)
+    def note(self) -> None:
+        """One more; from any thread."""
+        COUNT.pack_into(self._memory, 0, next(self._noted))
 
+    def kept(self, count: int) -> None:
+        """So many more are on disk, or were dropped and counted."""
+        (before,) = COUNT.unpack_from(self._memory, COUNT.size)
+        COUNT.pack_into(self._memory, COUNT.size, before + count)
 
-def _packed(segment: _Segment, notes: Sequence[Note], start: int, most_bytes: int) -> tuple[bytes, int]:
-    """The frames of a chunk's worth of notes, and the place of the first that is left."""
-    frames: list[bytes] = []
-    size = 0
-    for place in range(start, len(notes)):
-        if size >= most_bytes:
-            return b"".join(frames), place
-        note = notes[place]
-        frame = call_frame(_layout(segment, note, frames), note)
-        frames.append(frame)
-        size += len(frame)
-    return b"".join(frames), len(notes)
-
-
-def _layout(segment: _Segment, note: Note, frames: list[bytes]) -> int:
-    """The number of the note's layout in the segment, which a frame of its own describes when it is new there."""
-    scores, embedding = note.scores, note.embedding
-    key = (note.model, note.version, id(note.card), scores and scores[:2], embedding and embedding[:2])
-    known = segment.layouts.get(key)
-    if known is not None:
-        return known[0]
-    number = len(segment.layouts)
-    segment.layouts[key] = (number, note.card)
-    layout = Layout(note.model, note.version, note.card, tensor_of(scores), tensor_of(embedding))
-    frames.append(layout_frame(number, layout))
-    return number
+    def close(self) -> None:
+        """The file stays."""
+        self._memory.close()
