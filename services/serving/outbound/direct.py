@@ -70,6 +70,7 @@ class DirectEvents:
         self._tally: Tally | None = None
         self._given_up = 0
         self._fresh = asyncio.Event()
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         self._spool = await asyncio.to_thread(Spool, self._folder, self._limit)
@@ -116,6 +117,9 @@ class DirectEvents:
                 await asyncio.sleep(FLUSH_S)
                 await self._flush()
         finally:
+            self._stopping = True
+            self._fresh.set()
+            await asyncio.wait([publishing], timeout=LAST_S)  # what is published is acknowledged, and not said again
             publishing.cancel()
             await asyncio.wait([publishing])
             await self._flush()
@@ -138,11 +142,12 @@ class DirectEvents:
 
     async def _publish_for_ever(self) -> None:
         delay = RETRY_S[0]
-        while True:
+        while not self._stopping:
             try:
                 if not await self._publish_some():
                     self._fresh.clear()
-                    await self._fresh.wait()
+                    if not self._stopping:
+                        await self._fresh.wait()
                 delay = RETRY_S[0]
             except Transient as error:
                 log.warning("direct_predictions_wait", error=str(error), spool_bytes=self._open.size)
