@@ -411,7 +411,52 @@ class RetrainDeclined(_message.Message):
 Global___RetrainDeclined: _TypeAlias = RetrainDeclined  # noqa: Y015
 
 @_typing.final
+class SequentialTest(_message.Message):
+    """One anytime-valid test: it may be looked at after every outcome, and stopped at any time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    E_VALUE_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """worse, better, not_worse, errors, disagreement or latency."""
+    e_value: _builtins.float
+    """The e-process; it rejects at 1 / alpha or above."""
+    alpha: _builtins.float
+    limit: _builtins.float
+    """What the mean outcome is held against."""
+    mean: _builtins.float
+    """Mean outcome so far, in the unit of `limit`."""
+    outcomes: _builtins.int
+    rejected: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        e_value: _builtins.float = ...,
+        alpha: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        mean: _builtins.float = ...,
+        outcomes: _builtins.int = ...,
+        rejected: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "e_value", b"e_value", "limit", b"limit", "mean", b"mean", "name", b"name", "outcomes", b"outcomes", "rejected", b"rejected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SequentialTest: _TypeAlias = SequentialTest  # noqa: Y015
+
+@_typing.final
 class ChallengerJudged(_message.Message):
+    """Said when the verdict changes, and now and then while it does not."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
@@ -420,13 +465,32 @@ class ChallengerJudged(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     MEAN_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    LABELLED_PAIRS_FIELD_NUMBER: _builtins.int
+    TESTS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    JUDGED_AT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     champion: _builtins.str
     challenger: _builtins.str
     verdict: _builtins.str
     """better, equal, worse or undecided."""
     pairs: _builtins.int
+    """Outcomes with the answers of both."""
     mean_difference: _builtins.float
+    """Error of the challenger less that of the champion, over the labelled pairs."""
+    rollout_id: _builtins.str
+    labelled_pairs: _builtins.int
+    """Pairs that also have a label."""
+    coverage: _builtins.float
+    """Pairs among the answers that should have been compared, 0..1: shadow work that was dropped is missing."""
+    reason: _builtins.str
+    """In words."""
+    @_builtins.property
+    def tests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequentialTest]: ...
+    @_builtins.property
+    def judged_at(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -436,10 +500,16 @@ class ChallengerJudged(_message.Message):
         verdict: _builtins.str = ...,
         pairs: _builtins.int = ...,
         mean_difference: _builtins.float = ...,
+        rollout_id: _builtins.str = ...,
+        labelled_pairs: _builtins.int = ...,
+        tests: _abc.Iterable[Global___SequentialTest] | None = ...,
+        coverage: _builtins.float = ...,
+        reason: _builtins.str = ...,
+        judged_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "champion", b"champion", "mean_difference", b"mean_difference", "model", b"model", "pairs", b"pairs", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "champion", b"champion", "coverage", b"coverage", "judged_at", b"judged_at", "labelled_pairs", b"labelled_pairs", "mean_difference", b"mean_difference", "model", b"model", "pairs", b"pairs", "reason", b"reason", "rollout_id", b"rollout_id", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

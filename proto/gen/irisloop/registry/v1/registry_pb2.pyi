@@ -40,6 +40,35 @@ VERSION_STATE_REFUSED: VersionState.ValueType  # 2
 VERSION_STATE_AWAITING_APPROVAL: VersionState.ValueType  # 3
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
+class _Stage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STAGE_UNSPECIFIED: _Stage.ValueType  # 0
+    STAGE_SHADOW: _Stage.ValueType  # 1
+    """Answers nobody: runs beside the champion on what the champion answered."""
+    STAGE_CANARY: _Stage.ValueType  # 2
+    """Answers for the keys of its arm; the champion runs beside it there, so that outcomes are paired."""
+    STAGE_EXPERIMENT: _Stage.ValueType  # 3
+    """An A/B test: each arm answers for its share of the keys, until somebody ends it."""
+    STAGE_WATCH: _Stage.ValueType  # 4
+    """Champion already; the one before runs beside it, and takes over again should this one prove worse."""
+
+class Stage(_Stage, metaclass=_StageEnumTypeWrapper): ...
+
+STAGE_UNSPECIFIED: Stage.ValueType  # 0
+STAGE_SHADOW: Stage.ValueType  # 1
+"""Answers nobody: runs beside the champion on what the champion answered."""
+STAGE_CANARY: Stage.ValueType  # 2
+"""Answers for the keys of its arm; the champion runs beside it there, so that outcomes are paired."""
+STAGE_EXPERIMENT: Stage.ValueType  # 3
+"""An A/B test: each arm answers for its share of the keys, until somebody ends it."""
+STAGE_WATCH: Stage.ValueType  # 4
+"""Champion already; the one before runs beside it, and takes over again should this one prove worse."""
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
+
 @_typing.final
 class ModelVersion(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -160,12 +189,17 @@ class Model(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     dataset: _builtins.str
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]: ...
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def rollout(self) -> Global___Rollout:
+        """The one that is under way, if any."""
+
     def __init__(
         self,
         *,
@@ -173,14 +207,105 @@ class Model(_message.Message):
         dataset: _builtins.str = ...,
         aliases: _abc.Iterable[Global___Alias] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        rollout: Global___Rollout | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "dataset", b"dataset", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "created_at", b"created_at", "dataset", b"dataset", "name", b"name", "rollout", b"rollout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Arm(_message.Message):
+    """A share of the keys that one version answers for. What the arms leave is the champion's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The role of its predictions: `canary`, or a name of the user's in an experiment."""
+    version: _builtins.str
+    share: _builtins.float
+    """0..1; the shares of all arms add up to at most 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "share", b"share", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Arm: _TypeAlias = Arm  # noqa: Y015
+
+@_typing.final
+class Rollout(_message.Message):
+    """A version on its way to be champion, or an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHAMPION_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    STAGE_SINCE_FIELD_NUMBER: _builtins.int
+    STARTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUID; judgements name it, so that one about an earlier rollout changes nothing."""
+    model: _builtins.str
+    champion: _builtins.str
+    """What the challenger is compared with, and what answers when it is withdrawn."""
+    challenger: _builtins.str
+    stage: Global___Stage.ValueType
+    salt: _builtins.str
+    """Hashed with a key to find the key's arm; the same in all stages, so that raising a share moves no key back."""
+    started_by: _builtins.str
+    reason: _builtins.str
+    automatic: _builtins.bool
+    """Goes on to the next stage by itself; false when people decide on each step."""
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arm]: ...
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def stage_since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        champion: _builtins.str = ...,
+        challenger: _builtins.str = ...,
+        stage: Global___Stage.ValueType = ...,
+        arms: _abc.Iterable[Global___Arm] | None = ...,
+        salt: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        stage_since: _timestamp_pb2.Timestamp | None = ...,
+        started_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        automatic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stage_since", b"stage_since", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "automatic", b"automatic", "challenger", b"challenger", "champion", b"champion", "id", b"id", "model", b"model", "reason", b"reason", "salt", b"salt", "stage", b"stage", "stage_since", b"stage_since", "started_at", b"started_at", "started_by", b"started_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rollout: _TypeAlias = Rollout  # noqa: Y015
 
 @_typing.final
 class VersionJudged(_message.Message):
@@ -307,20 +432,30 @@ class AliasesPublished(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_VERSIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     revision: _builtins.int
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishedAlias]: ...
+    @_builtins.property
+    def rollout(self) -> Global___Rollout: ...
+    @_builtins.property
+    def rollout_versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """Every version that the rollout names, so that it can be loaded."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         revision: _builtins.int = ...,
         aliases: _abc.Iterable[Global___PublishedAlias] | None = ...,
+        rollout: Global___Rollout | None = ...,
+        rollout_versions: _abc.Iterable[Global___ModelVersion] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "model", b"model", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "model", b"model", "revision", b"revision", "rollout", b"rollout", "rollout_versions", b"rollout_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -784,3 +919,111 @@ class ListHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListHistoryResponse: _TypeAlias = ListHistoryResponse  # noqa: Y015
+
+@_typing.final
+class PutRolloutRequest(_message.Message):
+    """Begins a rollout, or changes the stage or the shares of the one that is under way with the same challenger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHALLENGER_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    challenger: _builtins.str
+    """Version or alias; empty in an experiment."""
+    stage: Global___Stage.ValueType
+    share: _builtins.float
+    """Of a canary, above 0 and at most 1."""
+    reason: _builtins.str
+    automatic: _builtins.bool
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Arm]:
+        """Of an experiment."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        challenger: _builtins.str = ...,
+        stage: Global___Stage.ValueType = ...,
+        share: _builtins.float = ...,
+        arms: _abc.Iterable[Global___Arm] | None = ...,
+        reason: _builtins.str = ...,
+        automatic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "automatic", b"automatic", "challenger", b"challenger", "model", b"model", "reason", b"reason", "share", b"share", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutRolloutRequest: _TypeAlias = PutRolloutRequest  # noqa: Y015
+
+@_typing.final
+class PutRolloutResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rollout(self) -> Global___Rollout: ...
+    def __init__(
+        self,
+        *,
+        rollout: Global___Rollout | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutRolloutResponse: _TypeAlias = PutRolloutResponse  # noqa: Y015
+
+@_typing.final
+class EndRolloutRequest(_message.Message):
+    """Ends the rollout: the champion answers for every key again. In the stage `watch` the version before stays ready."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRolloutRequest: _TypeAlias = EndRolloutRequest  # noqa: Y015
+
+@_typing.final
+class EndRolloutResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> Global___Model: ...
+    def __init__(
+        self,
+        *,
+        model: Global___Model | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndRolloutResponse: _TypeAlias = EndRolloutResponse  # noqa: Y015

@@ -79,6 +79,16 @@ class RegistryServiceStub:
                 request_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveRequest.SerializeToString,
                 response_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveResponse.FromString,
                 _registered_method=True)
+        self.PutRollout = channel.unary_unary(
+                '/irisloop.registry.v1.RegistryService/PutRollout',
+                request_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutRequest.SerializeToString,
+                response_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutResponse.FromString,
+                _registered_method=True)
+        self.EndRollout = channel.unary_unary(
+                '/irisloop.registry.v1.RegistryService/EndRollout',
+                request_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutRequest.SerializeToString,
+                response_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutResponse.FromString,
+                _registered_method=True)
         self.ListHistory = channel.unary_unary(
                 '/irisloop.registry.v1.RegistryService/ListHistory',
                 request_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.ListHistoryRequest.SerializeToString,
@@ -143,6 +153,18 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndRollout(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListHistory(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -196,6 +218,16 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.Approve,
                     request_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveRequest.FromString,
                     response_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveResponse.SerializeToString,
+            ),
+            'PutRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutRollout,
+                    request_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutRequest.FromString,
+                    response_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutResponse.SerializeToString,
+            ),
+            'EndRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndRollout,
+                    request_deserializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutRequest.FromString,
+                    response_serializer=irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutResponse.SerializeToString,
             ),
             'ListHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.ListHistory,
@@ -446,6 +478,60 @@ class RegistryService:
             '/irisloop.registry.v1.RegistryService/Approve',
             irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveRequest.SerializeToString,
             irisloop_dot_registry_dot_v1_dot_registry__pb2.ApproveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.registry.v1.RegistryService/PutRollout',
+            irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutRequest.SerializeToString,
+            irisloop_dot_registry_dot_v1_dot_registry__pb2.PutRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.registry.v1.RegistryService/EndRollout',
+            irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutRequest.SerializeToString,
+            irisloop_dot_registry_dot_v1_dot_registry__pb2.EndRolloutResponse.FromString,
             options,
             channel_credentials,
             insecure,

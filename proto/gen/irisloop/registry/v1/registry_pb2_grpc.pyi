@@ -40,6 +40,8 @@ class RegistryServiceStub:
     Rollback: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]
     SetAlias: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]
     Approve: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ApproveRequest, _registry_pb2.ApproveResponse]
+    PutRollout: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PutRolloutRequest, _registry_pb2.PutRolloutResponse]
+    EndRollout: _grpc.UnaryUnaryMultiCallable[_registry_pb2.EndRolloutRequest, _registry_pb2.EndRolloutResponse]
     ListHistory: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListHistoryRequest, _registry_pb2.ListHistoryResponse]
 
 @_typing.type_check_only
@@ -54,6 +56,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Rollback: _aio.UnaryUnaryMultiCallable[_registry_pb2.RollbackRequest, _registry_pb2.RollbackResponse]  # type: ignore[assignment]
     SetAlias: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetAliasRequest, _registry_pb2.SetAliasResponse]  # type: ignore[assignment]
     Approve: _aio.UnaryUnaryMultiCallable[_registry_pb2.ApproveRequest, _registry_pb2.ApproveResponse]  # type: ignore[assignment]
+    PutRollout: _aio.UnaryUnaryMultiCallable[_registry_pb2.PutRolloutRequest, _registry_pb2.PutRolloutResponse]  # type: ignore[assignment]
+    EndRollout: _aio.UnaryUnaryMultiCallable[_registry_pb2.EndRolloutRequest, _registry_pb2.EndRolloutResponse]  # type: ignore[assignment]
     ListHistory: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListHistoryRequest, _registry_pb2.ListHistoryResponse]  # type: ignore[assignment]
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,6 +123,20 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ApproveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ApproveResponse, _abc.Awaitable[_registry_pb2.ApproveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PutRollout(
+        self,
+        request: _registry_pb2.PutRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.PutRolloutResponse, _abc.Awaitable[_registry_pb2.PutRolloutResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EndRollout(
+        self,
+        request: _registry_pb2.EndRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.EndRolloutResponse, _abc.Awaitable[_registry_pb2.EndRolloutResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListHistory(

@@ -150,6 +150,8 @@ class Prediction(_message.Message):
     REPLICA_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     HISTORICAL_FIELD_NUMBER: _builtins.int
+    PAIR_ID_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, derived from asset, model and role; from the request for a client's call."""
     asset_id: _builtins.str
@@ -157,12 +159,16 @@ class Prediction(_message.Message):
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
-    """champion, shadow or canary; `direct` for a client's call."""
+    """champion, shadow, canary or the name of an arm; `direct` for a client's call that no rollout touched."""
     latency_ms: _builtins.float
     replica: _builtins.str
     error: _builtins.str
     """Set when the image could not be predicted: why."""
     historical: _builtins.bool
+    pair_id: _builtins.str
+    """The same for all predictions on the same input while a rollout compares them: the asset's id, or one of the call's."""
+    rollout_id: _builtins.str
+    """Of the rollout that it belongs to."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp:
         """Event time: when the frame was captured, or the call arrived."""
@@ -192,10 +198,12 @@ class Prediction(_message.Message):
         replica: _builtins.str = ...,
         error: _builtins.str = ...,
         historical: _builtins.bool = ...,
+        pair_id: _builtins.str = ...,
+        rollout_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "features", b"features", "predicted_at", b"predicted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "error", b"error", "features", b"features", "historical", b"historical", "id", b"id", "latency_ms", b"latency_ms", "model", b"model", "predicted_at", b"predicted_at", "replica", b"replica", "role", b"role", "scores", b"scores", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "error", b"error", "features", b"features", "historical", b"historical", "id", b"id", "latency_ms", b"latency_ms", "model", b"model", "pair_id", b"pair_id", "predicted_at", b"predicted_at", "replica", b"replica", "role", b"role", "rollout_id", b"rollout_id", "scores", b"scores", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +289,107 @@ class DeploymentChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeploymentChanged: _TypeAlias = DeploymentChanged  # noqa: Y015
+
+@_typing.final
+class AppliedArm(_message.Message):
+    """An arm as it is really applied here: with few keys, the nearest share that they allow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SHARE_ASKED_FIELD_NUMBER: _builtins.int
+    SHARE_REAL_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    version: _builtins.str
+    share_asked: _builtins.float
+    share_real: _builtins.float
+    keys: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        share_asked: _builtins.float = ...,
+        share_real: _builtins.float = ...,
+        keys: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "name", b"name", "share_asked", b"share_asked", "share_real", b"share_real", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedArm: _TypeAlias = AppliedArm  # noqa: Y015
+
+@_typing.final
+class AppliedRollout(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    ARMS_FIELD_NUMBER: _builtins.int
+    OFFERED_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    rollout_id: _builtins.str
+    offered: _builtins.int
+    """Answers that should have been compared, and those that were; the difference was dropped under load."""
+    compared: _builtins.int
+    @_builtins.property
+    def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedArm]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        rollout_id: _builtins.str = ...,
+        arms: _abc.Iterable[Global___AppliedArm] | None = ...,
+        offered: _builtins.int = ...,
+        compared: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "compared", b"compared", "model", b"model", "offered", b"offered", "rollout_id", b"rollout_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedRollout: _TypeAlias = AppliedRollout  # noqa: Y015
+
+@_typing.final
+class ListRolloutsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRolloutsRequest: _TypeAlias = ListRolloutsRequest  # noqa: Y015
+
+@_typing.final
+class ListRolloutsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rollouts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedRollout]: ...
+    def __init__(
+        self,
+        *,
+        rollouts: _abc.Iterable[Global___AppliedRollout] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollouts", b"rollouts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRolloutsResponse: _TypeAlias = ListRolloutsResponse  # noqa: Y015
 
 @_typing.final
 class Binding(_message.Message):

@@ -49,6 +49,11 @@ class ServingServiceStub:
                 request_serializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsRequest.SerializeToString,
                 response_deserializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsResponse.FromString,
                 _registered_method=True)
+        self.ListRollouts = channel.unary_unary(
+                '/irisloop.serving.v1.ServingService/ListRollouts',
+                request_serializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsRequest.SerializeToString,
+                response_deserializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsResponse.FromString,
+                _registered_method=True)
         self.ListDeployments = channel.unary_unary(
                 '/irisloop.serving.v1.ServingService/ListDeployments',
                 request_serializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListDeploymentsRequest.SerializeToString,
@@ -77,6 +82,12 @@ class ServingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRollouts(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeployments(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -100,6 +111,11 @@ def add_ServingServiceServicer_to_server(servicer, server):
                     servicer.ListBindings,
                     request_deserializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsRequest.FromString,
                     response_serializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsResponse.SerializeToString,
+            ),
+            'ListRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRollouts,
+                    request_deserializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsRequest.FromString,
+                    response_serializer=irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsResponse.SerializeToString,
             ),
             'ListDeployments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeployments,
@@ -188,6 +204,33 @@ class ServingService:
             '/irisloop.serving.v1.ServingService/ListBindings',
             irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsRequest.SerializeToString,
             irisloop_dot_serving_dot_v1_dot_serving__pb2.ListBindingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.serving.v1.ServingService/ListRollouts',
+            irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsRequest.SerializeToString,
+            irisloop_dot_serving_dot_v1_dot_serving__pb2.ListRolloutsResponse.FromString,
             options,
             channel_credentials,
             insecure,

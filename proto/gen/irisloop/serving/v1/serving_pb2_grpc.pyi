@@ -34,6 +34,7 @@ class ServingServiceStub:
     PutBinding: _grpc.UnaryUnaryMultiCallable[_serving_pb2.PutBindingRequest, _serving_pb2.PutBindingResponse]
     DeleteBinding: _grpc.UnaryUnaryMultiCallable[_serving_pb2.DeleteBindingRequest, _serving_pb2.DeleteBindingResponse]
     ListBindings: _grpc.UnaryUnaryMultiCallable[_serving_pb2.ListBindingsRequest, _serving_pb2.ListBindingsResponse]
+    ListRollouts: _grpc.UnaryUnaryMultiCallable[_serving_pb2.ListRolloutsRequest, _serving_pb2.ListRolloutsResponse]
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_serving_pb2.ListDeploymentsRequest, _serving_pb2.ListDeploymentsResponse]
 
 @_typing.type_check_only
@@ -42,6 +43,7 @@ class ServingServiceAsyncStub(ServingServiceStub):
     PutBinding: _aio.UnaryUnaryMultiCallable[_serving_pb2.PutBindingRequest, _serving_pb2.PutBindingResponse]  # type: ignore[assignment]
     DeleteBinding: _aio.UnaryUnaryMultiCallable[_serving_pb2.DeleteBindingRequest, _serving_pb2.DeleteBindingResponse]  # type: ignore[assignment]
     ListBindings: _aio.UnaryUnaryMultiCallable[_serving_pb2.ListBindingsRequest, _serving_pb2.ListBindingsResponse]  # type: ignore[assignment]
+    ListRollouts: _aio.UnaryUnaryMultiCallable[_serving_pb2.ListRolloutsRequest, _serving_pb2.ListRolloutsResponse]  # type: ignore[assignment]
     ListDeployments: _aio.UnaryUnaryMultiCallable[_serving_pb2.ListDeploymentsRequest, _serving_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
 
 class ServingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,6 +67,13 @@ class ServingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _serving_pb2.ListBindingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_serving_pb2.ListBindingsResponse, _abc.Awaitable[_serving_pb2.ListBindingsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRollouts(
+        self,
+        request: _serving_pb2.ListRolloutsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_serving_pb2.ListRolloutsResponse, _abc.Awaitable[_serving_pb2.ListRolloutsResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListDeployments(
