@@ -190,6 +190,16 @@ SERVING_DIRECT_DROPPED: Final = Counter(
     "irisloop_serving_direct_dropped_total",
     "Clients' predictions that did not become events: the buffer or the spool was full, or the disk failed.",
 )
+SERVING_OFFERED: Final = Counter(
+    "irisloop_serving_comparisons_offered_total", "Answers that a rollout wants compared with another version's."
+)
+SERVING_COMPARED: Final = Counter(
+    "irisloop_serving_comparisons_made_total", "Those that were compared; the others were dropped, there being no room."
+)
+SERVING_SHADOW_RESTARTS: Final = Counter(
+    "irisloop_serving_shadow_restarts_total",
+    "Times that the process that runs versions beside others had to be started anew.",
+)
 SERVING_SPOOL_BYTES: Final = Gauge(
     "irisloop_serving_spool_bytes", "Clients' predictions on disk that Kafka has not taken yet."
 )

@@ -20,15 +20,17 @@ from services.common.objects import ObjectStore
 from services.common.runtime import Application
 from services.common.signing import Verifier
 from services.serving.domain.images import ImageLimits
+from services.serving.domain.notes import NoEvents, Notes
 from services.serving.domain.restrictions import Restrictions
-from services.serving.domain.routes import Routes
+from services.serving.domain.routes import CHAMPION, Routes
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.catalog import Catalog
 from services.serving.handlers.controls import Controls
-from services.serving.handlers.inference import Inference, NoEvents, Notes
+from services.serving.handlers.inference import Inference
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
 from services.serving.handlers.repository import Repository
+from services.serving.handlers.rollouts import Rollouts
 from services.serving.handlers.shared_memory import SharedMemory
 from services.serving.inbound.grpc import ServingServicer
 from services.serving.inbound.http import routes as http_routes
@@ -47,6 +49,7 @@ from services.serving.outbound.loading import LoadedFolder
 from services.serving.outbound.metrics import StatisticsCollector
 from services.serving.outbound.packages import Packages
 from services.serving.outbound.scheduling import Pool
+from services.serving.outbound.shadowing.process import ShadowProcess
 from services.serving.outbound.shared_memory import SystemRegions
 from services.serving.outbound.tables import metadata
 from services.serving.settings import ServingSettings
@@ -71,12 +74,13 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     settings = settings or ServingSettings()
     http = create_http("serving")
     routes = Routes()
+    rollouts = Rollouts(lambda: routes.table)
     pool = Pool(settings.workers)
     parts = Parts(resources=[pool, StatisticsCollector(lambda: routes.table)])
     notes: Notes = NoEvents()
     if not settings.standalone:
         bus = bus or KafkaBus(settings.common, service="serving")
-        notes = _add_loop(parts, settings, routes, pool, bus, http)
+        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, http)
     loader = _add_folder(parts, settings, routes, pool)
 
     def waiting_for() -> str:
@@ -84,7 +88,7 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
 
     regions = SystemRegions()
     limits = ImageLimits(settings.image_mb << 20, settings.image_pixels)
-    inference = Inference(lambda: routes.table, notes, regions, pool.put, limits)
+    inference = Inference(lambda: routes.table, rollouts, notes, regions, pool.put, limits)
     catalog = Catalog(lambda: routes.table, waiting_for, loader)
     restricted = Restrictions.parse(settings.grpc_restricted)
     controls = Controls(lambda: routes.table)
@@ -154,7 +158,9 @@ def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: P
     return repository
 
 
-def _add_loop(parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool, bus: Bus, http: Any) -> Notes:
+def _add_loop(
+    parts: Parts, settings: ServingSettings, routes: Routes, rollouts: Rollouts, pool: Pool, bus: Bus, http: Any
+) -> Notes:
     """What follows registry and cameras; returns what makes events of clients' calls."""
     common = settings.common
     replica = f"serving-{common.replica}"
@@ -162,13 +168,14 @@ def _add_loop(parts: Parts, settings: ServingSettings, routes: Routes, pool: Poo
     objects = ObjectStore(common.objects, common.durability)
     database = Database.of(common, "serving", metadata, MIGRATIONS)
     bindings = Bindings(SqlBindings(database), settings.bindings_refresh_s)
+    rollouts.cameras = lambda model: bindings.cameras(model, CHAMPION)
     packages = _packages(settings, objects, pool)
     models = Models(packages, routes, DeploymentEvents(bus, replica), clock)
     images = ImageThreads(settings.decode_threads)
-    predictor = Predictor(lambda: routes.table, bindings, objects, images, clock, settings.stream_batch)
+    predictor = Predictor(lambda: routes.table, bindings, rollouts, objects, images, clock, settings.stream_batch)
     Listener(models, bindings, predictor, replica, settings.dedup_tail).listen(bus, STREAM_BATCH)
     http.include_router(http_routes(bindings, models, lambda: routes.table, replica))
-    servicer = ServingServicer(bindings, models, replica)
+    servicer = ServingServicer(bindings, models, rollouts, replica)
     parts.servicers.append(lambda server: serving_pb2_grpc.add_ServingServiceServicer_to_server(servicer, server))
     parts.resources += [objects, database, packages, bindings, images, bus, models]
     parts.tasks |= {"bus": bus.run, "bindings": bindings.refresh}
@@ -179,6 +186,9 @@ def _add_loop(parts: Parts, settings: ServingSettings, routes: Routes, pool: Poo
     direct = DirectEvents(bus, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
     parts.resources.append(direct)
     parts.tasks["direct"] = direct.run
+    shadow = ShadowProcess(lambda: routes.table, direct, rollouts.count, common.objects, settings.shadow_mb << 20)
+    rollouts.beside = shadow
+    parts.tasks["shadow"] = shadow.run
     return direct
 
 

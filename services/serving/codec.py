@@ -16,6 +16,7 @@ from services.serving.domain.config import ModelConfig
 from services.serving.domain.features import Answer
 from services.serving.domain.ports import Deployment
 from services.serving.domain.predictions import Made
+from services.serving.domain.rollout import Applied
 
 STATES: Final = {
     "loaded": pb.DEPLOYMENT_STATE_LOADED,
@@ -34,6 +35,16 @@ def deployment_event(change: Deployment, replica: str) -> Event[pb.DeploymentCha
         ce_id=derive_id("deployment", *said),
         ce_time=change.cause_time,
     )
+
+
+def rollout_message(applied: Applied) -> pb.AppliedRollout:
+    """The contract's message."""
+    arms = [
+        pb.AppliedArm(name=arm.name, version=arm.version, share_asked=arm.share, share_real=real, keys=applied.keys)
+        for arm, real in zip(applied.rollout.arms, applied.split.real(), strict=True)
+    ]
+    counts = {"offered": applied.offered, "compared": applied.compared}
+    return pb.AppliedRollout(model=applied.model, rollout_id=applied.rollout.id, arms=arms, **counts)
 
 
 def deployment_message(change: Deployment, replica: str) -> pb.Deployment:
@@ -55,6 +66,8 @@ def asset_prediction(
     """The event of a prediction on a camera's asset, on the asset's own partition and in its trace."""
     prediction = message(made.id, made.model, made.version, made.role, made.answer, made.latency_ms, replica)
     prediction.asset_id, prediction.camera_id, prediction.historical = asset.id, asset.camera_id, asset.historical
+    if made.rollout_id:
+        prediction.rollout_id, prediction.pair_id = made.rollout_id, asset.id
     prediction.captured_at.CopyFrom(asset.captured_at)
     prediction.predicted_at.FromDatetime(made.predicted_at)
     if asset.HasField("statistics"):

@@ -108,5 +108,8 @@ class ServingSettings(ServiceSettings):
     spool_mb: int = Field(default=512, ge=16)
     """Client predictions kept on disk while Kafka is away, MiB; the oldest are given up beyond it, and counted."""
 
+    shadow_mb: int = Field(default=64, ge=1, le=4096)
+    """Input tensors of calls that wait to be compared with another version, MiB; further calls are not compared."""
+
     bindings_refresh_s: float = Field(default=0.25, gt=0)
     """How often a replica looks whether another changed the bindings."""

@@ -31,6 +31,8 @@ class Made:
     latency_ms: float
     """Queue and compute."""
     predicted_at: datetime
+    rollout_id: str = ""
+    """Of the rollout that compares it with another prediction on the same frame."""
 
 
 class Seen:

@@ -10,6 +10,7 @@ from typing import Final
 from services.serving.domain.config import ModelConfig
 from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.ports import Runner
+from services.serving.domain.rollout import Rollout, Split
 from services.serving.errors import BadRequest, NotReady, UnknownModel, UnknownVersion
 
 CHAMPION: Final = "champion"
@@ -52,6 +53,9 @@ class Publication:
     model: str
     revision: int
     aliases: Mapping[str, Target]
+    rollout: Rollout | None = None
+    targets: tuple[Target, ...] = ()
+    """The versions that the rollout names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,17 @@ class Route:
     """Alias to version; an alias whose version failed to load keeps the one before, or is missing."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """Version to the reason why it is not loaded; "" is the model as a whole."""
+    rollout: Rollout | None = None
+    """As far as it can be applied: arms whose version did not load are the champion's, and stand in `problems`."""
+    split: Split | None = None
+    """Its arms, for keys that are not known beforehand."""
 
     def roles(self, version: Version) -> tuple[str, ...]:
-        """The aliases that it answers for."""
-        return tuple(sorted(alias for alias, found in self.aliases.items() if found is version))
+        """The aliases and arms that it answers for."""
+        names = {alias for alias, found in self.aliases.items() if found is version}
+        if self.rollout is not None:
+            names |= {arm.name for arm in self.rollout.arms if arm.version == version.name}
+        return tuple(sorted(names))
 
 
 @dataclass(frozen=True, slots=True)

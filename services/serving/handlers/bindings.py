@@ -21,6 +21,7 @@ class Bindings:
         self._refresh_s = refresh_s
         self._table = BindingTable()
         self._tags: dict[str, Mapping[str, str]] = {}
+        self._cameras: tuple[tuple[object, ...], Sequence[str]] = ((), ())
 
     async def __aenter__(self) -> Self:
         """Know the bindings before anything is predicted."""
@@ -37,6 +38,18 @@ class Bindings:
     def bound(self, camera: str) -> list[Binding]:
         """The bindings that select the camera."""
         return self._table.bound(camera, self._tags.get(camera, {}))
+
+    def cameras(self, model: str, role: str) -> Sequence[str]:
+        """The known cameras that the binding of that model and role selects, sorted."""
+        key = (model, role, self._table.revision, len(self._tags))
+        if self._cameras[0] != key:
+            found = [
+                camera
+                for camera in sorted(self._tags)
+                if any((one.model, one.role) == (model, role) for one in self.bound(camera))
+            ]
+            self._cameras = (key, found)
+        return self._cameras[1]
 
     def list(self) -> Sequence[Binding]:
         """All, by model and role."""

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
 
 from services.serving.domain.bindings import DIRECT
 from services.serving.domain.calls import AnsweredOutput, InferAnswer, InferCall, Reply, WantedOutput
 from services.serving.domain.classification import best_classes
 from services.serving.domain.config import ModelConfig
 from services.serving.domain.images import ImageLimits
+from services.serving.domain.notes import Comparison, Notes
 from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.tensors import encoded
@@ -20,31 +20,8 @@ from services.serving.domain.work import Arrays, Result, Work
 from services.serving.errors import Unloaded, Unsupported
 from services.serving.handlers.pictures import decoded_images, holds_images, images_of
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
+from services.serving.handlers.rollouts import Choice, Rollouts
 from services.serving.handlers.settling import Settling
-
-
-class Notes(Protocol):
-    """Takes note of a client's call without slowing it."""
-
-    def note(
-        self,
-        version: Version,
-        outputs: Arrays,
-        *,
-        arrived_at_ns: int,
-        latency_ns: int,
-        key: str,
-        role: str,
-        traceparent: str,
-    ) -> None:
-        """Never blocks and never raises; from any thread."""
-
-
-class NoEvents:
-    """Implements `Notes` where clients' predictions are not wanted as events."""
-
-    def note(self, version: Version, outputs: Arrays, **about: Any) -> None:
-        """Take no note."""
 
 
 class Inference:
@@ -53,6 +30,7 @@ class Inference:
     def __init__(
         self,
         table: Callable[[], RouteTable],
+        rollouts: Rollouts,
         notes: Notes,
         regions: Regions,
         offload: Callable[[Callable[[], None]], None],
@@ -62,6 +40,7 @@ class Inference:
         self._offload = offload
         self._limits = limits
         self._table = table
+        self._rollouts = rollouts
         self._notes = notes
         self._regions = regions
         self._settling: Settling | None = None
@@ -78,20 +57,30 @@ class Inference:
             return self._submit(call, reply, inline, arrived_at_ns)
 
     def _submit(self, call: InferCall, reply: Reply, inline: Inline | None, arrived_at_ns: int) -> Work:
-        version = self._table().resolve(call.model, call.version)
+        version, choice = self._chosen(call)
         config = version.config
-        pending = _Pending(self, call, version, wanted_of(config, call), reply, arrived_at_ns)
+        pending = _Pending(self, call, version, choice, wanted_of(config, call), reply, arrived_at_ns)
         if holds_images(version, call):
             return self._submit_images(version, call, pending)
         feed, rows = feed_of(version, call, self._regions)
-        work = Work(feed, rows, pending.take, asked_of(call, config))
+        work = pending.work = Work(feed, rows, pending.take, asked_of(call, config))
         version.runner.submit(work, inline)
         return work
+
+    def _chosen(self, call: InferCall) -> tuple[Version, Choice | None]:
+        """Who answers; a version that the call names is never exchanged for another."""
+        table = self._table()
+        route = None if call.version else table.routes.get(call.model)
+        if route is not None and route.rollout is not None:
+            choice = self._rollouts.choose(route, call.key)
+            if choice is not None:
+                return choice.version, choice
+        return table.resolve(call.model, call.version), None
 
     def _submit_images(self, version: Version, call: InferCall, pending: _Pending) -> Work:
         """Decode elsewhere, then queue; the version stays open until then, whatever is swapped meanwhile."""
         encoded_images = images_of(version, call, self._regions)
-        work = Work({}, len(encoded_images), pending.take, asked_of(call, version.config))
+        work = pending.work = Work({}, len(encoded_images), pending.take, asked_of(call, version.config))
         held = version.runner.hold()
         held.__enter__()
 
@@ -129,7 +118,15 @@ class Inference:
         """The outputs that were asked for. Raises `BadRequest` where a region cannot take them."""
         return InferAnswer(version, call.id, [self._output(version.config, one, outputs) for one in wanted])
 
-    def note(self, call: InferCall, version: Version, outputs: Arrays, arrived_at_ns: int) -> None:
+    def compare(self, call: InferCall, choice: Choice, inputs: Arrays, arrived_at_ns: int) -> None:
+        """Another version is to be asked the same."""
+        if choice.beside is not None:
+            about = choice.rollout_id, choice.pair_id, arrived_at_ns, call.key, call.traceparent
+            self._rollouts.compare(Comparison(choice.beside, inputs, *about))
+
+    def note(
+        self, call: InferCall, version: Version, choice: Choice | None, outputs: Arrays, arrived_at_ns: int
+    ) -> None:
         """An answer becomes an event, later and elsewhere."""
         self._notes.note(
             version,
@@ -137,8 +134,10 @@ class Inference:
             arrived_at_ns=arrived_at_ns,
             latency_ns=time.time_ns() - arrived_at_ns,
             key=call.key,
-            role=DIRECT,
+            role=(choice.role if choice else "") or DIRECT,
             traceparent=call.traceparent,
+            pair_id=choice.pair_id if choice else "",
+            rollout_id=choice.rollout_id if choice else "",
         )
 
     def _output(self, config: ModelConfig, wanted: WantedOutput, outputs: Arrays) -> AnsweredOutput:
@@ -156,19 +155,22 @@ class Inference:
 class _Pending:
     """A call that was queued: its results become answers."""
 
-    __slots__ = ("_arrived_at_ns", "_call", "_inference", "_reply", "_version", "_wanted")
+    __slots__ = ("_arrived_at_ns", "_call", "_choice", "_inference", "_reply", "_version", "_wanted", "work")
 
     def __init__(
         self,
         inference: Inference,
         call: InferCall,
         version: Version,
+        choice: Choice | None,
         wanted: Sequence[WantedOutput],
         reply: Reply,
         arrived_at_ns: int,
     ) -> None:
+        self.work: Work | None = None
         self._inference = inference
         self._call = call
+        self._choice = choice
         self._version = version
         self._wanted = wanted
         self._reply = reply
@@ -184,5 +186,18 @@ class _Pending:
         except Exception as error:
             self._reply(error, last)
             return
-        self._reply(answer, last)
-        self._inference.note(self._call, self._version, result, self._arrived_at_ns)
+        if self._choice is None:
+            self._reply(answer, last)
+        else:
+            self._reply_and_compare(self._choice, answer, last)
+        self._inference.note(self._call, self._version, self._choice, result, self._arrived_at_ns)
+
+    def _reply_and_compare(self, choice: Choice, answer: InferAnswer, last: bool) -> None:
+        """Compared after the answer is sent, but for inputs in shared memory, which are the caller's again then."""
+        assert self.work is not None
+        shared = any(one.region is not None for one in self._call.inputs)
+        if not shared:
+            self._reply(answer, last)
+        self._inference.compare(self._call, choice, self.work.inputs, self._arrived_at_ns)
+        if shared:
+            self._reply(answer, last)

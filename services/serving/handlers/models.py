@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -11,6 +12,7 @@ from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_VERSIONS
 from services.common.telemetry import log
 from services.serving.domain.ports import Announcer, Deployment, DeploymentState, ModelSource
+from services.serving.domain.rollout import Rollout, split_of
 from services.serving.domain.routes import CHAMPION, Publication, Route, Routes, Version
 
 Clock = Callable[[], datetime]
@@ -73,14 +75,18 @@ class Models:
         before = self._before(publication.model)
         loaded, problems = await self._load_missing(publication, before)
         aliases = _effective(publication, loaded, before)
+        rollout = _applicable(publication, loaded)
+        named = {name: loaded[name] for name in sorted(rollout.versions & loaded.keys())} if rollout else {}
         after = Route(
             publication.model,
             publication.revision,
-            versions={version.name: version for version in aliases.values()},
+            versions=named | {version.name: version for version in aliases.values()},
             default=aliases.get(CHAMPION),
             asked=dict(publication.aliases),
             aliases=aliases,
             problems=problems,
+            rollout=rollout,
+            split=split_of(rollout) if rollout else None,
         )
         self._managed.add(publication.model)
         self.routes.put(after)
@@ -98,6 +104,7 @@ class Models:
             model=after.model,
             revision=after.revision,
             aliases={alias: version.name for alias, version in aliases.items()},
+            rollout=rollout.stage if rollout else "",
         )
 
     async def _load_missing(
@@ -107,7 +114,8 @@ class Models:
         loaded: dict[str, Version] = {}
         problems: dict[str, str] = {}
         running = before.versions if before else {}
-        for target in {target.version: target for target in publication.aliases.values()}.values():
+        wanted = (*publication.aliases.values(), *publication.targets)
+        for target in {target.version: target for target in wanted}.values():
             present = running.get(target.version)
             if present is not None and present.digest == target.digest:
                 loaded[target.version] = present
@@ -168,6 +176,15 @@ def _effective(publication: Publication, loaded: Mapping[str, Version], before: 
         if version is not None:
             aliases[alias] = version
     return aliases
+
+
+def _applicable(publication: Publication, loaded: Mapping[str, Version]) -> Rollout | None:
+    """The rollout without what did not load; None where nothing of it can be done."""
+    rollout = publication.rollout
+    if rollout is None or (rollout.beside and rollout.beside not in loaded):
+        return None
+    arms = tuple(arm for arm in rollout.arms if arm.version in loaded)
+    return replace(rollout, arms=arms) if arms or rollout.beside else None
 
 
 async def _close_new(loaded: Mapping[str, Version], running: Mapping[str, Version]) -> None:

@@ -24,6 +24,7 @@ from services.serving.domain.predictions import Frame, Made
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.errors import InferenceFailed
 from services.serving.handlers.bindings import Bindings
+from services.serving.handlers.rollouts import Rollouts
 from services.serving.handlers.settling import run_in_background
 
 AT_ONCE = 2
@@ -39,6 +40,7 @@ class Job:
     model: str
     role: str
     version: Version
+    rollout_id: str = ""
 
 
 class Predictor:
@@ -48,6 +50,7 @@ class Predictor:
         self,
         table: Callable[[], RouteTable],
         bindings: Bindings,
+        rollouts: Rollouts,
         images: ImageSource,
         prepare: ImagePreparer,
         clock: Callable[[], datetime],
@@ -55,6 +58,7 @@ class Predictor:
     ) -> None:
         self._table = table
         self._bindings = bindings
+        self._rollouts = rollouts
         self._images = images
         self._prepare = prepare
         self._clock = clock
@@ -92,21 +96,30 @@ class Predictor:
         taken: set[str] = set()
         for place, frame in enumerate(frames):
             for binding in self._bindings.bound(frame.camera):
-                version, problem = table.behind(binding.model, binding.role)
+                rollout_id, beside = self._rollouts.of_camera(binding.model, binding.role, frame.camera)
+                for role, version in beside:
+                    identity = prediction_id(frame.asset, binding.model, f"{role}/{rollout_id}")
+                    if self._is_new(identity, seen, taken):
+                        jobs.append(Job(identity, place, binding.model, role, version, rollout_id))
+                        self._rollouts.compared_on_camera(rollout_id)
+                version_bound, problem = table.behind(binding.model, binding.role)
                 identity = prediction_id(frame.asset, binding.model, binding.role)
-                if version is None and not problem:
+                if (version_bound is None and not problem) or not self._is_new(identity, seen, taken):
                     continue
-                if identity in seen or identity in taken:
-                    SERVING_REPEATS.inc()
-                    continue
-                taken.add(identity)
-                if version is not None:
-                    jobs.append(Job(identity, place, binding.model, binding.role, version))
+                if version_bound is not None:
+                    jobs.append(Job(identity, place, binding.model, binding.role, version_bound, rollout_id))
                     continue
                 asked = table.routes[binding.model].asked[binding.role].version
                 answer = Answer(error=f"Version {asked} is not loaded: {problem}")
                 failed.append(Made(identity, place, binding.model, asked, binding.role, answer, 0.0, self._clock()))
         return jobs, failed
+
+    def _is_new(self, identity: str, seen: Container[str], taken: set[str]) -> bool:
+        if identity in seen or identity in taken:
+            SERVING_REPEATS.inc()
+            return False
+        taken.add(identity)
+        return True
 
     async def _run(self, frames: Sequence[Frame], places: list[int], jobs: list[Job]) -> list[Made]:
         contents = dict(zip(places, await self._fetch([frames[place].digest for place in places]), strict=True))
@@ -168,7 +181,8 @@ class Predictor:
             results.update(zip(good, await self._answers(version, list(good.values())), strict=True))
         latency, at = (time.perf_counter() - started) * 1000, self._clock()
         return [
-            Made(job.id, job.place, job.model, version.name, job.role, results[job.place], latency, at) for job in jobs
+            Made(job.id, job.place, job.model, version.name, job.role, results[job.place], latency, at, job.rollout_id)
+            for job in jobs
         ]
 
     async def _answers(self, version: Version, pixels: list[NDArray[Any]]) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""`irisloop.serving.v1.ServingService`: bindings and deployments."""
+"""`irisloop.serving.v1.ServingService`: bindings, deployments, rollouts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import grpc
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.serving.v1 import serving_pb2_grpc
 
-from services.serving.codec import deployment_message
+from services.serving.codec import deployment_message, rollout_message
 from services.serving.domain.bindings import Binding
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
+from services.serving.handlers.rollouts import Rollouts
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,7 +20,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
     """Decodes, calls a handler, encodes; errors are mapped by the kit's interceptor."""
 
-    def __init__(self, bindings: Bindings, models: Models, replica: str) -> None:
+    def __init__(self, bindings: Bindings, models: Models, rollouts: Rollouts, replica: str) -> None:
+        self._rollouts = rollouts
         self._bindings = bindings
         self._models = models
         self._replica = replica
@@ -43,6 +45,10 @@ class ServingServicer(serving_pb2_grpc.ServingServiceServicer):
         """Those of the replica that answers."""
         found = [deployment_message(one, self._replica) for one in self._models.deployments]
         return pb.ListDeploymentsResponse(deployments=found)
+
+    async def ListRollouts(self, request: pb.ListRolloutsRequest, context: Context) -> pb.ListRolloutsResponse:
+        """Those in force on the replica that answers."""
+        return pb.ListRolloutsResponse(rollouts=[rollout_message(one) for one in self._rollouts.applied()])
 
 
 def binding_message(binding: Binding) -> pb.Binding:

@@ -15,14 +15,22 @@ from irisloop.topics import ALIASES_PUBLISHED, ASSET_STORED, CAMERA_CHANGED, PRE
 from services.common.bus import Bus, Delivery, Event, Follow, Outcome, Record, Stream, decode
 from services.common.errors import IrisloopError, PoisonedDelivery
 from services.common.metrics import SERVING_ERRORS, SERVING_PREDICTIONS
+from services.common.telemetry import log
 from services.serving.codec import asset_prediction
 from services.serving.domain.predictions import Frame, Made, Seen
+from services.serving.domain.rollout import Arm, Rollout, Stage
 from services.serving.domain.routes import Publication, Target
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
 
-ROLES: Final = frozenset({"champion", "challenger", "shadow", "previous"})
+STAGES: Final[dict[int, Stage]] = {
+    registry_pb2.STAGE_SHADOW: "shadow",
+    registry_pb2.STAGE_CANARY: "canary",
+    registry_pb2.STAGE_EXPERIMENT: "experiment",
+    registry_pb2.STAGE_WATCH: "watch",
+}
+ROLES: Final = frozenset({"champion", "challenger", "shadow", "canary", "previous"})
 """Roles that have a metric of their own; all others share one."""
 
 
@@ -127,16 +135,26 @@ def publication(message: registry_pb2.AliasesPublished) -> Publication:
     return Publication(
         model=message.model,
         revision=message.revision,
-        aliases={
-            alias.name: Target(
-                version=alias.version.version,
-                digest=alias.version.package.digest,
-                signature=alias.version.package.signature,
-                key_id=alias.version.package.key_id,
-            )
-            for alias in message.aliases
-        },
+        aliases={alias.name: target(alias.version) for alias in message.aliases},
+        rollout=rollout(message.rollout) if message.HasField("rollout") else None,
+        targets=tuple(target(version) for version in message.rollout_versions),
     )
+
+
+def target(version: registry_pb2.ModelVersion) -> Target:
+    """A version and its package."""
+    package = version.package
+    return Target(version.version, package.digest, package.signature, package.key_id)
+
+
+def rollout(message: registry_pb2.Rollout) -> Rollout | None:
+    """None for a stage that this release does not know: then the champion answers, as before."""
+    stage = STAGES.get(message.stage)
+    if stage is None:
+        log.error("rollout_stage_unknown", model=message.model, rollout=message.id, stage=message.stage)
+        return None
+    arms = tuple(Arm(arm.name, arm.version, arm.share) for arm in message.arms)
+    return Rollout(message.id, stage, message.champion, message.challenger, arms, message.salt)
 
 
 def decoded(records: Sequence[Record], topic: Any) -> list[Delivery[Any]]:

@@ -53,6 +53,8 @@ class Note:
     latency_ns: int
     traceparent: str
     role: str
+    pair_id: str = ""
+    rollout_id: str = ""
 
 
 class DirectEvents:
@@ -97,6 +99,8 @@ class DirectEvents:
         key: str,
         role: str,
         traceparent: str,
+        pair_id: str = "",
+        rollout_id: str = "",
     ) -> None:
         """Keep it for the next flush, or drop and count it when too many wait."""
         tally = self._tally
@@ -107,7 +111,7 @@ class DirectEvents:
         card = version.card
         kept = {name: outputs[name] for name in (card.scores, card.embedding) if name} if card else {}
         rows = len(kept[card.scores]) if card else 1
-        self._notes.append(Note(version, kept, rows, arrived_at_ns, latency_ns, traceparent, role))
+        self._notes.append(Note(version, kept, rows, arrived_at_ns, latency_ns, traceparent, role, pair_id, rollout_id))
 
     async def run(self) -> None:
         """Until cancelled; then flush, and give Kafka a moment to take the rest."""
@@ -197,10 +201,13 @@ class DirectEvents:
         key, predicted_at = f"model/{version.model}", _stamp(now_ns)
         for note in notes:
             arrived_at, latency_ms = _stamp(note.arrived_at_ns), note.latency_ns / 1e6
-            for _ in range(note.rows):
+            for row in range(note.rows):
                 identity = str(uuid.uuid4())
                 made = message(identity, version.model, version.name, note.role, next(found), latency_ms, self._replica)
                 made.captured_at.MergeFrom(arrived_at)
+                if note.pair_id:
+                    made.pair_id = f"{note.pair_id}/{row}" if note.rows > 1 else note.pair_id
+                made.rollout_id = note.rollout_id
                 made.predicted_at.MergeFrom(predicted_at)
                 value = pb.PredictionMade(prediction=made).SerializeToString()
                 yield record_of(identity, key, note.arrived_at_ns, note.traceparent, value)

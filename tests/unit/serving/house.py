@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.ingest.v1 import ingest_pb2
-from irisloop.serving.v1 import serving_pb2
+from irisloop.serving.v1 import serving_pb2, serving_pb2_grpc
 from irisloop.topics import ASSET_STORED, CAMERA_CHANGED, DEPLOYMENT_CHANGED, PREDICTION_MADE
 from PIL import Image
 
@@ -26,6 +27,7 @@ from services.serving.app import build
 from services.serving.domain.routes import RouteTable
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.models import Models
+from services.serving.outbound.shadowing.process import ShadowProcess
 from services.serving.settings import ServingSettings
 from tests.unit.serving.tiny import NOON, SIDE
 
@@ -82,6 +84,23 @@ class House:
         """The route table in force."""
         (models,) = (one for one in self.application.resources if isinstance(one, Models))
         return models.routes.table
+
+    async def rollouts(self) -> list[serving_pb2.AppliedRollout]:
+        """As this serving applies them."""
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            stub = serving_pb2_grpc.ServingServiceStub(channel)
+            return list((await stub.ListRollouts(serving_pb2.ListRolloutsRequest())).rollouts)
+
+    def shadow_pid(self) -> int:
+        """Of the process that runs versions beside others; 0 when there is none."""
+        process = getattr(self.application.tasks["shadow"], "__self__", None)
+        assert isinstance(process, ShadowProcess)
+        return process.pid
+
+    def cameras(self, model: str, role: str = "champion") -> Sequence[str]:
+        """Those that this serving knows to be bound."""
+        (bindings,) = (one for one in self.application.resources if isinstance(one, Bindings))
+        return bindings.cameras(model, role)
 
     def bound(self, camera: str) -> bool:
         """Whether this serving knows a binding of the camera."""

@@ -102,3 +102,17 @@ def aliases(revision: int, **versions: tuple[str, trainer_pb2.ModelPackage]) -> 
     ]
     value = registry_pb2.AliasesPublished(model=model, revision=revision, aliases=published)
     return Event(ALIASES_PUBLISHED, model, value, derive_id("aliases", model, str(revision)), NOON)
+
+
+def rolling(
+    revision: int,
+    rollout: registry_pb2.Rollout,
+    packages: dict[str, trainer_pb2.ModelPackage],
+    **versions: tuple[str, trainer_pb2.ModelPackage],
+) -> Event[registry_pb2.AliasesPublished]:
+    """The same with a rollout, and the packages of the versions that it names."""
+    said = aliases(revision, **versions)
+    said.value.rollout.CopyFrom(rollout)
+    for version, package in packages.items():
+        said.value.rollout_versions.add(model=said.value.model, version=version, package=package)
+    return said

@@ -159,7 +159,9 @@ class Prediction(_message.Message):
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
-    """champion, shadow, canary or the name of an arm; `direct` for a client's call that no rollout touched."""
+    """champion; shadow for what ran beside the answer; canary or the name of an arm; `direct` for the champion's answer to
+    a client's call.
+    """
     latency_ms: _builtins.float
     replica: _builtins.str
     error: _builtins.str

@@ -1,0 +1,92 @@
+"""The shadow process: runs what it is asked at idle priority, and ends when serving does.
+
+Started by `ShadowProcess` alone: questions on stdin, answers on stdout, the ring as a descriptor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import OrderedDict
+from contextlib import suppress
+from typing import BinaryIO, Final
+
+from services.common.errors import IrisloopError
+from services.common.objects import ObjectStore
+from services.serving.domain.package import GRAPH_FILE
+from services.serving.domain.work import PLAIN
+from services.serving.outbound.backends.onnx import OnnxBackend, Options, import_runtime
+from services.serving.outbound.shadowing.ring import RingReader
+from services.serving.outbound.shadowing.wire import ASK, Answered, Layout, encoded_answer
+
+KEPT: Final = 2
+"""Versions that stay loaded."""
+
+
+class Runner:
+    """Loads versions by their digest, when they are first asked for."""
+
+    def __init__(self, objects: str, ring: RingReader) -> None:
+        """`objects`: the store's address."""
+        self._objects = objects
+        self._ring = ring
+        self._loaded: OrderedDict[str, OnnxBackend | str] = OrderedDict()
+
+    def answer(self, token: int, offset: int, freed: int, layout: Layout) -> Answered:
+        """Run it; what goes wrong is said in words."""
+        backend = self._backend(layout.digest)
+        if isinstance(backend, str):
+            return Answered(token, freed, {}, backend)
+        try:
+            ((outputs, _),) = backend.run(self._ring.arrays(offset, layout.inputs), PLAIN)
+            return Answered(token, freed, {name: outputs[name] for name in layout.outputs})
+        except Exception as error:
+            return Answered(token, freed, {}, str(error) or repr(error))
+
+    def _backend(self, digest: str) -> OnnxBackend | str:
+        """The version, or why it does not load."""
+        if digest not in self._loaded:
+            while len(self._loaded) >= KEPT:
+                self._loaded.popitem(last=False)
+            try:
+                self._loaded[digest] = asyncio.run(self._open(digest))
+            except (IrisloopError, OSError) as error:
+                self._loaded[digest] = str(error) or repr(error)
+        self._loaded.move_to_end(digest)
+        return self._loaded[digest]
+
+    async def _open(self, digest: str) -> OnnxBackend:
+        """Serving has verified the package's signature; the store checks its digest again."""
+        async with ObjectStore(self._objects) as objects:
+            files = await objects.get_folder(digest)
+        return OnnxBackend(files[GRAPH_FILE], Options(threads=1))
+
+
+def step_back() -> None:
+    """Take only the time that nobody else wants, where the system can say so; be nice elsewhere."""
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def serve(runner: Runner, questions: BinaryIO, answers: BinaryIO) -> None:
+    """Until the questions end."""
+    while head := questions.read(ASK.size):
+        length, token, offset, freed = ASK.unpack(head)
+        answers.write(encoded_answer(runner.answer(token, offset, freed, Layout.decoded(questions.read(length)))))
+        answers.flush()
+
+
+def main() -> None:
+    """`python -m services.serving.outbound.shadowing DESCRIPTOR SIZE OBJECTS`."""
+    step_back()
+    descriptor, size = int(sys.argv[1]), int(sys.argv[2])
+    import_runtime()
+    with suppress(BrokenPipeError, KeyboardInterrupt):
+        serve(Runner(sys.argv[3], RingReader(descriptor, size)), sys.stdin.buffer, sys.stdout.buffer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Serving's side of the shadow process: starts it while a rollout wants it, feeds it, and takes its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from typing import Final
+
+from services.common.metrics import SERVING_SHADOW_RESTARTS
+from services.common.telemetry import log
+from services.serving.domain.notes import SHADOW, Comparison, Notes
+from services.serving.domain.routes import RouteTable, Version
+from services.serving.domain.work import Arrays
+from services.serving.outbound.shadowing.ring import Ring, shared_file
+from services.serving.outbound.shadowing.wire import ASK, MOST_LAYOUT, Answered, Layout, decoded_answer
+
+LOOK_S: Final = 0.25
+"""Between two looks at whether a rollout wants it."""
+RETRY_S: Final = (0.5, 30.0)
+MOST_WAITING: Final = 1024
+LAST_S: Final = 1.0
+
+
+class ShadowProcess:
+    """Implements `Beside`; `run` keeps the child while it is wanted."""
+
+    def __init__(
+        self,
+        table: Callable[[], RouteTable],
+        notes: Notes,
+        compared: Callable[[str], None],
+        objects: str,
+        ring_bytes: int,
+    ) -> None:
+        """`compared` is told of each comparison's rollout; `objects`: the store's address, from which the child loads
+        versions; `ring_bytes`: tensors that may wait.
+        """
+        self._objects = objects
+        self._table = table
+        self._notes = notes
+        self._compared = compared
+        self._ring_bytes = ring_bytes
+        self._lock = threading.Lock()
+        self._tokens = count()
+        self._waiting: dict[int, Comparison] = {}
+        self._layouts: dict[tuple[object, ...], bytes] = {}
+        self._ring: Ring | None = None
+        self._questions = -1
+        self.pid = 0
+        """Of the child; 0 while there is none."""
+
+    def offer(self, comparison: Comparison) -> None:
+        """Put it into the ring; left out when that is full, or the child is not there yet."""
+        inputs = comparison.inputs
+        layout = self._layout(comparison.version, inputs)
+        with self._lock:
+            if self._ring is None or layout is None or len(self._waiting) >= MOST_WAITING:
+                return
+            place = self._ring.put(list(inputs.values()))
+            if place is None:
+                return
+            token = next(self._tokens)
+            self._waiting[token] = replace(comparison, inputs={})
+            try:
+                os.write(self._questions, ASK.pack(len(layout), token, *place) + layout)
+            except OSError:  # the pipe is full, or the child is gone
+                del self._waiting[token]
+                self._ring.take_back()
+
+    def _layout(self, version: Version, inputs: Arrays) -> bytes | None:
+        """The same for all calls of one shape; None for what cannot be shared: text, or a version without a package."""
+        key = (version.digest, *((name, array.dtype, array.shape) for name, array in inputs.items()))
+        found = self._layouts.get(key)
+        if found is None and version.card is not None and version.digest:
+            if any(array.dtype.hasobject for array in inputs.values()):
+                return None
+            if len(self._layouts) > MOST_WAITING:
+                self._layouts.clear()
+            described = tuple((name, array.dtype.str, array.shape) for name, array in inputs.items())
+            outputs = tuple(filter(None, (version.card.scores, version.card.embedding)))
+            found = self._layouts[key] = Layout(version.digest, outputs, described).encoded()
+        return found if found is not None and len(found) <= MOST_LAYOUT else None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        delay = RETRY_S[0]
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not self._wanted():
+                continue
+            answered = await self._run_child()
+            delay = RETRY_S[0] if answered else min(2 * delay, RETRY_S[1])
+            if self._wanted():
+                SERVING_SHADOW_RESTARTS.inc()
+                log.warning("shadow_process_ended", retry_s=delay)
+                await asyncio.sleep(delay)
+
+    def _wanted(self) -> bool:
+        return any(route.rollout is not None for route in self._table().routes.values())
+
+    async def _run_child(self) -> bool:
+        """One life of the child; whether it answered anything."""
+        descriptor = shared_file(self._ring_bytes)
+        ours, theirs = _pipe()
+        arguments = ("-m", "services.serving.outbound.shadowing", str(descriptor), str(self._ring_bytes), self._objects)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, stdin=theirs, stdout=asyncio.subprocess.PIPE, pass_fds=(descriptor,)
+            )
+            ring = Ring(descriptor, self._ring_bytes)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+            os.close(descriptor)
+        with self._lock:
+            self._ring, self._questions, self.pid = ring, ours, child.pid
+        log.info("shadow_process_started", pid=child.pid)
+        try:
+            return await self._listen(child, ring)
+        finally:
+            await self._part(child, ours)
+
+    async def _listen(self, child: asyncio.subprocess.Process, ring: Ring) -> bool:
+        """Take answers until the child ends, or is wanted no more."""
+        assert child.stdout is not None
+        answered = False
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    length = int.from_bytes(await child.stdout.readexactly(4), "little")
+            except TimeoutError:
+                if self._wanted():
+                    continue
+                return True
+            except asyncio.IncompleteReadError:
+                return answered
+            with suppress(asyncio.IncompleteReadError):
+                self._take(decoded_answer(await child.stdout.readexactly(length)), ring)
+                answered = True
+
+    def _take(self, answer: Answered, ring: Ring) -> None:
+        with self._lock:
+            ring.free(answer.freed)
+            comparison = self._waiting.pop(answer.token, None)
+        if comparison is None:
+            return
+        if answer.error:
+            log.error("shadow_failed", version=comparison.version.name, error=answer.error)
+            return
+        self._compared(comparison.rollout_id)
+        self._notes.note(
+            comparison.version,
+            answer.outputs,
+            arrived_at_ns=comparison.arrived_at_ns,
+            latency_ns=0,  # at idle priority it says nothing about the version
+            key=comparison.key,
+            role=SHADOW,
+            traceparent=comparison.traceparent,
+            pair_id=comparison.pair_id,
+            rollout_id=comparison.rollout_id,
+        )
+
+    async def _part(self, child: asyncio.subprocess.Process, questions: int) -> None:
+        with self._lock:
+            self._ring, self._questions, self.pid = None, -1, 0
+            self._waiting.clear()
+        os.close(questions)  # the child ends when its questions do
+        try:
+            async with asyncio.timeout(LAST_S):
+                await child.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+def _pipe() -> tuple[int, int]:
+    """(our end, which never blocks; the child's)."""
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    return ours, theirs
