@@ -200,6 +200,10 @@ SERVING_SHADOW_RESTARTS: Final = Counter(
     "irisloop_serving_shadow_restarts_total",
     "Times that the process that runs versions beside others had to be started anew.",
 )
+SERVING_PUBLISHER_RESTARTS: Final = Counter(
+    "irisloop_serving_publisher_restarts_total",
+    "Times that the process that publishes clients' predictions had to be started anew.",
+)
 SERVING_SPOOL_BYTES: Final = Gauge(
     "irisloop_serving_spool_bytes", "Clients' predictions on disk that Kafka has not taken yet."
 )

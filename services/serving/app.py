@@ -42,12 +42,14 @@ from services.serving.outbound.backends.onnx import Options
 from services.serving.outbound.backends.opening import Opener
 from services.serving.outbound.bindings import SqlBindings
 from services.serving.outbound.deployments import DeploymentEvents
-from services.serving.outbound.direct import DirectEvents
+from services.serving.outbound.direct import DirectEvents, Publishing
 from services.serving.outbound.folder import Folder
 from services.serving.outbound.images import ImageThreads
 from services.serving.outbound.loading import LoadedFolder
 from services.serving.outbound.metrics import StatisticsCollector
 from services.serving.outbound.packages import Packages
+from services.serving.outbound.publishing.process import PublisherProcess
+from services.serving.outbound.publishing.publisher import Publisher
 from services.serving.outbound.scheduling import Pool
 from services.serving.outbound.shadowing.process import ShadowProcess
 from services.serving.outbound.shared_memory import SystemRegions
@@ -79,8 +81,10 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     parts = Parts(resources=[pool, StatisticsCollector(lambda: routes.table)])
     notes: Notes = NoEvents()
     if not settings.standalone:
+        folder = settings.common.home / "spool" / f"serving-{settings.common.replica}"
+        publishing = Publisher(bus, folder) if bus is not None else PublisherProcess(folder)
         bus = bus or KafkaBus(settings.common, service="serving")
-        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, http)
+        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, publishing, http)
     loader = _add_folder(parts, settings, routes, pool)
 
     def waiting_for() -> str:
@@ -159,7 +163,14 @@ def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: P
 
 
 def _add_loop(
-    parts: Parts, settings: ServingSettings, routes: Routes, rollouts: Rollouts, pool: Pool, bus: Bus, http: Any
+    parts: Parts,
+    settings: ServingSettings,
+    routes: Routes,
+    rollouts: Rollouts,
+    pool: Pool,
+    bus: Bus,
+    publishing: Publishing,
+    http: Any,
 ) -> Notes:
     """What follows registry and cameras; returns what makes events of clients' calls."""
     common = settings.common
@@ -183,7 +194,7 @@ def _add_loop(
     if not settings.direct_events:
         return NoEvents()
     folder = common.home / "spool" / replica
-    direct = DirectEvents(bus, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
+    direct = DirectEvents(publishing, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
     parts.resources.append(direct)
     parts.tasks["direct"] = direct.run
     shadow = ShadowProcess(lambda: routes.table, direct, rollouts.count, common.objects, settings.shadow_mb << 20)

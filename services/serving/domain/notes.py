@@ -27,6 +27,7 @@ class Notes(Protocol):
         traceparent: str,
         pair_id: str = "",
         rollout_id: str = "",
+        error: str = "",
     ) -> None:
         """Never blocks and never raises; from any thread."""
 

@@ -17,7 +17,7 @@ from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.tensors import encoded
 from services.serving.domain.work import Arrays, Result, Work
-from services.serving.errors import Unloaded, Unsupported
+from services.serving.errors import InferenceFailed, Unloaded, Unsupported
 from services.serving.handlers.pictures import decoded_images, holds_images, images_of
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
 from services.serving.handlers.rollouts import Choice, Rollouts
@@ -125,9 +125,15 @@ class Inference:
             self._rollouts.compare(Comparison(choice.beside, inputs, *about))
 
     def note(
-        self, call: InferCall, version: Version, choice: Choice | None, outputs: Arrays, arrived_at_ns: int
+        self,
+        call: InferCall,
+        version: Version,
+        choice: Choice | None,
+        outputs: Arrays,
+        arrived_at_ns: int,
+        error: str = "",
     ) -> None:
-        """An answer becomes an event, later and elsewhere."""
+        """An answer becomes an event, later and elsewhere; so does a failure, where a rollout counts them."""
         self._notes.note(
             version,
             outputs,
@@ -138,6 +144,7 @@ class Inference:
             traceparent=call.traceparent,
             pair_id=choice.pair_id if choice else "",
             rollout_id=choice.rollout_id if choice else "",
+            error=error,
         )
 
     def _output(self, config: ModelConfig, wanted: WantedOutput, outputs: Arrays) -> AnsweredOutput:
@@ -180,6 +187,9 @@ class _Pending:
         """A `Sink`: in the thread that ran the model."""
         if result is None or isinstance(result, Exception):
             self._reply(result, last)
+            if isinstance(result, InferenceFailed) and self._choice is not None:
+                self._compare(self._choice)
+                self._inference.note(self._call, self._version, self._choice, {}, self._arrived_at_ns, str(result))
             return
         try:
             answer = self._inference.answer(self._call, self._version, self._wanted, result)
@@ -194,10 +204,13 @@ class _Pending:
 
     def _reply_and_compare(self, choice: Choice, answer: InferAnswer, last: bool) -> None:
         """Compared after the answer is sent, but for inputs in shared memory, which are the caller's again then."""
-        assert self.work is not None
         shared = any(one.region is not None for one in self._call.inputs)
         if not shared:
             self._reply(answer, last)
-        self._inference.compare(self._call, choice, self.work.inputs, self._arrived_at_ns)
+        self._compare(choice)
         if shared:
             self._reply(answer, last)
+
+    def _compare(self, choice: Choice) -> None:
+        assert self.work is not None
+        self._inference.compare(self._call, choice, self.work.inputs, self._arrived_at_ns)

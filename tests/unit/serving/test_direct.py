@@ -18,6 +18,7 @@ from services.common.metrics import SERVING_DIRECT_DROPPED
 from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.routes import Version
 from services.serving.outbound.direct import DirectEvents
+from services.serving.outbound.publishing.publisher import Publisher
 from tests.unit.serving.house import until
 from tests.unit.serving.test_repository import made
 
@@ -47,7 +48,7 @@ def version(card: ModelCard | None = CARD) -> Version:
 @asynccontextmanager
 async def direct(kafka: Kafka, folder: Path, most: int = 10_000) -> AsyncIterator[DirectEvents]:
     """Running, and stopped in order."""
-    async with DirectEvents(cast(Bus, kafka), "serving-0", most, folder, 64 << 20) as one:
+    async with DirectEvents(Publisher(cast(Bus, kafka), folder), "serving-0", most, folder, 64 << 20) as one:
         task = asyncio.create_task(one.run())
         try:
             yield one
@@ -120,7 +121,9 @@ async def test_what_a_stop_leaves_on_disk_is_said_by_the_next_start(tmp_path: Pa
 async def test_what_a_kill_took_from_memory_is_counted_at_the_next_start(tmp_path: Path) -> None:
     kafka, of = Kafka(), version()
     before = SERVING_DIRECT_DROPPED._value.get()
-    killed = await DirectEvents(cast(Bus, kafka), "serving-0", 100, tmp_path, 64 << 20).__aenter__()
+    killed = await DirectEvents(
+        Publisher(cast(Bus, kafka), tmp_path), "serving-0", 100, tmp_path, 64 << 20
+    ).__aenter__()
     for number in range(1, 8):
         note(killed, number, of)  # and nothing flushes it
     async with direct(kafka, tmp_path) as one:

@@ -152,9 +152,6 @@ class ShadowProcess:
             comparison = self._waiting.pop(answer.token, None)
         if comparison is None:
             return
-        if answer.error:
-            log.error("shadow_failed", version=comparison.version.name, error=answer.error)
-            return
         self._compared(comparison.rollout_id)
         self._notes.note(
             comparison.version,
@@ -166,6 +163,7 @@ class ShadowProcess:
             traceparent=comparison.traceparent,
             pair_id=comparison.pair_id,
             rollout_id=comparison.rollout_id,
+            error=answer.error,
         )
 
     async def _part(self, child: asyncio.subprocess.Process, questions: int) -> None:

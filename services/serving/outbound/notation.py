@@ -1,0 +1,169 @@
+"""Clients' calls as they lie in the spool: raw, so that the process that answers calls has next to nothing to do; and
+the events that another process makes of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.serving.v1 import serving_pb2 as pb
+from irisloop.topics import PREDICTION_MADE
+
+from services.common.bus import Event, derive_id
+from services.serving.codec import message
+from services.serving.domain.features import Answer, answers
+from services.serving.domain.package import ImageInput, ModelCard
+from services.serving.domain.routes import Version
+from services.serving.domain.work import Arrays
+
+HEAD: Final = struct.Struct("<III")
+"""Events in the record, length of the JSON that follows, 0."""
+CARDS: Final = "cards"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A call and its answer; `error` instead of outputs where it failed."""
+
+    version: Version
+    outputs: Arrays
+    rows: int
+    arrived_at_ns: int
+    latency_ns: int
+    traceparent: str
+    role: str
+    pair_id: str = ""
+    rollout_id: str = ""
+    error: str = ""
+
+
+class Writing:
+    """Makes records of notes, and keeps the cards that they need beside the spool."""
+
+    def __init__(self, folder: Path, replica: str) -> None:
+        self._folder = folder / CARDS
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._replica = replica
+        self._names: dict[int, tuple[ModelCard, str]] = {}
+
+    def records(self, notes: Sequence[Note]) -> list[bytes]:
+        """One for each run of notes of one version and one shape, in their order."""
+        return [self._record(list(same)) for _, same in groupby(notes, key=_kind)]
+
+    def _record(self, notes: Sequence[Note]) -> bytes:
+        version = notes[0].version
+        arrays = {
+            name: np.concatenate([note.outputs[name] for note in notes]) if len(notes) > 1 else array
+            for name, array in notes[0].outputs.items()
+        }
+        rows = [note.rows for note in notes]
+        about = {
+            "id": str(uuid.uuid4()),
+            "model": version.model,
+            "version": version.name,
+            "card": self._name_of(version.card),
+            "replica": self._replica,
+            "arrays": [(name, array.dtype.str, array.shape) for name, array in arrays.items()],
+            "rows": rows,
+            "arrived": [note.arrived_at_ns for note in notes],
+            "latency": [note.latency_ns for note in notes],
+            "trace": [note.traceparent for note in notes],
+            "role": [note.role for note in notes],
+            "pair": [note.pair_id for note in notes],
+            "rollout": [note.rollout_id for note in notes],
+            "error": notes[0].error,
+        }
+        head = json.dumps(about).encode()
+        body = [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
+        return b"".join([HEAD.pack(sum(rows), len(head), 0), head, *body])
+
+    def _name_of(self, card: ModelCard | None) -> str:
+        if card is None:
+            return ""
+        known = self._names.get(id(card))
+        if known is None or known[0] is not card:
+            data = json.dumps(asdict(card)).encode()
+            name = hashlib.sha256(data).hexdigest()
+            part = self._folder / f"{name}.part"
+            part.write_bytes(data)
+            part.replace(self._folder / f"{name}.json")
+            known = self._names[id(card)] = (card, name)
+        return known[1]
+
+
+def _kind(note: Note) -> tuple[object, ...]:
+    shapes = [(name, array.dtype, array.shape[1:]) for name, array in note.outputs.items()]
+    return id(note.version), note.error, *shapes
+
+
+def weight(record: bytes) -> int:
+    """Events in a record."""
+    return int(HEAD.unpack_from(record)[0])
+
+
+class Reading:
+    """Makes events of records."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / CARDS
+        self._cards: dict[str, ModelCard] = {}
+
+    def events(self, record: bytes) -> list[Event[Any]]:
+        """One for each row of each call, with ids that are the same whenever the record is read."""
+        _, length, _ = HEAD.unpack_from(record)
+        about = json.loads(record[HEAD.size : HEAD.size + length])
+        arrays = _arrays(about["arrays"], record, HEAD.size + length)
+        return list(self._events(about, iter(self._answers(about, arrays))))
+
+    def _answers(self, about: Mapping[str, Any], arrays: Arrays) -> Sequence[Answer]:
+        if about["error"] or not about["card"]:
+            return [Answer(error=about["error"])] * sum(about["rows"])
+        return answers(self._card(about["card"]), arrays)
+
+    def _card(self, name: str) -> ModelCard:
+        if name not in self._cards:
+            document = json.loads((self._folder / f"{name}.json").read_bytes())
+            document["classes"] = tuple(document["classes"])
+            self._cards[name] = ModelCard(**{**document, "image": ImageInput(**document["image"])})
+        return self._cards[name]
+
+    def _events(self, about: Mapping[str, Any], found: Iterator[Answer]) -> Iterator[Event[Any]]:
+        model, version, replica = about["model"], about["version"], about["replica"]
+        key, place = f"model/{model}", 0
+        columns = ("rows", "arrived", "latency", "trace", "role", "pair", "rollout")
+        for rows, arrived, latency, trace, role, pair, rollout in zip(*(about[name] for name in columns), strict=True):
+            for row in range(rows):
+                identity = derive_id("direct", about["id"], str(place))
+                place += 1
+                made = message(identity, model, version, role, next(found), latency / 1e6, replica)
+                made.captured_at.CopyFrom(_stamp(arrived))
+                made.predicted_at.CopyFrom(_stamp(arrived + latency))
+                made.pair_id = f"{pair}/{row}" if pair and rows > 1 else pair
+                made.rollout_id = rollout
+                moment = datetime.fromtimestamp(arrived / 1e9, UTC)
+                yield Event(PREDICTION_MADE, key, pb.PredictionMade(prediction=made), identity, moment, trace)
+
+
+def _arrays(listed: Sequence[Any], record: bytes, at: int) -> dict[str, np.ndarray[Any, Any]]:
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for name, dtype, shape in listed:
+        count = int(np.prod(shape, dtype=np.int64))
+        found[name] = np.frombuffer(record, dtype=dtype, count=count, offset=at).reshape(shape)
+        at += found[name].nbytes
+    return found
+
+
+def _stamp(ns: int) -> Timestamp:
+    seconds, nanos = divmod(ns, 1_000_000_000)
+    return Timestamp(seconds=seconds, nanos=nanos)

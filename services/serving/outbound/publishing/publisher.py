@@ -1,0 +1,117 @@
+"""Reads the spool, makes events of it, and acknowledges what Kafka has."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from services.common.bus import Bus
+from services.common.errors import Transient
+from services.common.telemetry import log
+from services.serving.outbound.notation import Reading
+from services.serving.outbound.spool import SpoolReader
+
+AT_ONCE: Final = 16
+"""Records in one publication; each holds what was noted in some 50 ms at most."""
+LOOK_S: Final = 0.05
+RETRY_S: Final = (0.1, 2.0)
+LAST_S: Final = 2.0
+"""What a stop waits for Kafka; what is left stays on disk for the next start."""
+
+
+class Publisher:
+    """One for each spool at any time: a second one waits for the first to end."""
+
+    def __init__(self, bus: Bus, folder: Path) -> None:
+        self._bus = bus
+        self._folder = folder
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Publish what is there, for two seconds at most, and return from `until_stopped`."""
+        self._stopping.set()
+
+    def hurry(self, wanted: bool) -> None:
+        """In the process that serves there is nothing to hurry."""
+
+    async def run(self) -> None:
+        """Until cancelled; then as `stop` does. Implements `Publishing` in the process that serves."""
+        working = asyncio.create_task(self.until_stopped())
+        try:
+            await asyncio.shield(working)
+        finally:
+            self.stop()
+            await asyncio.wait([working])
+
+    async def until_stopped(self) -> None:
+        """Publish whatever comes."""
+        async with _alone(self._folder, self._stopping) as alone:
+            if not alone:
+                return
+            spool, reading, delay = SpoolReader(self._folder), Reading(self._folder), RETRY_S[0]
+            while not self._stopping.is_set():
+                try:
+                    if not await self._some(spool, reading):
+                        await self._pause(LOOK_S)
+                    delay = RETRY_S[0]
+                except Transient as error:
+                    log.warning("direct_predictions_wait", error=str(error))
+                    spool.back()
+                    await self._pause(delay)
+                    delay = min(2 * delay, RETRY_S[1])
+            await self._rest(spool, reading)
+
+    async def _some(self, spool: SpoolReader, reading: Reading) -> int:
+        """The oldest on disk; they leave it when the broker has them. Raises `Transient`."""
+        records, place = await asyncio.to_thread(spool.read, AT_ONCE)
+        if records:
+            events = await asyncio.to_thread(lambda: [event for record in records for event in reading.events(record)])
+            await self._bus.publish(events)
+            await asyncio.to_thread(spool.acknowledge, place, len(events))
+        return len(records)
+
+    async def _rest(self, spool: SpoolReader, reading: Reading) -> None:
+        try:
+            async with asyncio.timeout(LAST_S):
+                while await self._some(spool, reading):
+                    pass
+        except (Transient, TimeoutError) as error:
+            log.warning("direct_predictions_left", error=str(error))
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+
+@asynccontextmanager
+async def _alone(folder: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
+    """Hold the spool's lock, which the system lets go of when its process ends; False when stopped before."""
+    file = await asyncio.to_thread(_lock_file, folder)
+    try:
+        held = _taken(file)
+        while not held and not stopping.is_set():
+            await asyncio.sleep(LOOK_S)
+            held = _taken(file)
+        yield held
+    finally:
+        file.close()
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "lock").open("w")
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
