@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import yaml
@@ -30,6 +32,13 @@ from services.registry.settings import RegistrySettings
 MIGRATIONS = Path(__file__).with_name("outbound") / "migrations"
 LOOK_S = 60.0
 """Between two looks at the deadlines of stages, which are hours."""
+
+
+class Deadlines(Protocol):
+    """What knows of stages whose time is up."""
+
+    async def end_overdue(self) -> Sequence[str]:
+        """End them; the models whose they were."""
 
 
 def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> Application:
@@ -60,7 +69,7 @@ def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> A
     )
 
 
-async def keep_deadlines(handlers: Handlers, seconds: float = LOOK_S) -> None:
+async def keep_deadlines(handlers: Deadlines, seconds: float = LOOK_S) -> None:
     """End the stages whose time is up; a database that is away is asked again."""
     while True:
         try:

@@ -106,6 +106,7 @@ class Course:
         if step is Step.WITHDRAW:
             self._withdraw(running, judgement.words)
         elif step is Step.PROMOTE:
+            self.model = replace(self.model, rollout=replace(running, pairs=judgement.pairs))
             self.promote(running.challenger, judgement.words)
         elif step is Step.END:
             self._end_watch(f"no longer watched: {judgement.words}")
