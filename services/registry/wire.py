@@ -34,6 +34,8 @@ STATES = {
     VersionState.REFUSED: registry_pb2.VERSION_STATE_REFUSED,
     VersionState.AWAITING_APPROVAL: registry_pb2.VERSION_STATE_AWAITING_APPROVAL,
 }
+MOST_PAIRS = 2**62
+"""More than this is no count, and no database's number."""
 STAGES = {
     Stage.SHADOW: registry_pb2.STAGE_SHADOW,
     Stage.CANARY: registry_pb2.STAGE_CANARY,
@@ -147,7 +149,7 @@ def judgement_value(message: monitor_pb2.ChallengerJudged) -> Judgement:
         model=message.model,
         rollout_id=message.rollout_id,
         verdict=message.verdict,
-        pairs=message.pairs,
+        pairs=min(message.pairs, MOST_PAIRS),
         labelled_pairs=message.labelled_pairs,
         mean_difference=message.mean_difference,
         reason="; ".join(words for words in (message.reason, *tests) if words),

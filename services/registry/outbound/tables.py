@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -96,8 +97,8 @@ rollouts = Table(
     Column("started_by", String(128), nullable=False),
     Column("reason", Text, nullable=False),
     Column("automatic", Boolean, nullable=False),
-    Column("pairs_before", Integer, nullable=False),
-    Column("pairs", Integer, nullable=False),
+    Column("pairs_before", BigInteger, nullable=False),
+    Column("pairs", BigInteger, nullable=False),
 )
 
 approvals = Table(

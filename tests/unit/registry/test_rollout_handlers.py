@@ -77,8 +77,8 @@ async def failed(
     at: datetime = START + timedelta(hours=1),
     state: serving_pb2.DeploymentState.ValueType = serving_pb2.DEPLOYMENT_STATE_FAILED,
 ) -> None:
-    words = {"model": "garments", "version": version, "replica": "a", "error": "out of memory"}
-    deployment = serving_pb2.Deployment(**words, state=state)
+    words = "out of memory"
+    deployment = serving_pb2.Deployment(model="garments", version=version, replica="a", error=words, state=state)
     value = serving_pb2.DeploymentChanged(deployment=deployment)
     await registry.bus.publish([Event(DEPLOYMENT_CHANGED, "garments/a", value, derive_id(version, str(at)), at)])
     await registry.settle()
@@ -174,6 +174,7 @@ async def test_a_judgement_that_comes_again_or_is_about_another_rollout_changes_
         await judge(registry, "equal", 20, ce_id="one")
         await judge(registry, "equal", 20, ce_id="two")
         await judge(registry, "undecided", 19)
+        await judge(registry, "puzzled", 2**64 - 1)
         assert await stage(registry) == "canary 2 0.1"
         await judge(registry, "worse", 90, rollout_id="another")
         assert await stage(registry) == "canary 2 0.1"

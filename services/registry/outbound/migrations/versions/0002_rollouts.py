@@ -24,8 +24,8 @@ def upgrade() -> None:
         sa.Column("started_by", sa.String(128), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("automatic", sa.Boolean, nullable=False),
-        sa.Column("pairs_before", sa.Integer, nullable=False),
-        sa.Column("pairs", sa.Integer, nullable=False),
+        sa.Column("pairs_before", sa.BigInteger, nullable=False),
+        sa.Column("pairs", sa.BigInteger, nullable=False),
     )
 
 
