@@ -169,7 +169,7 @@ REGISTRY_VERSIONS: Final = Counter(
 )
 REGISTRY_MOVES: Final = Counter(
     "irisloop_registry_alias_moves_total",
-    "Aliases moved; alias: champion, challenger, shadow, previous, other.",
+    "Aliases moved; alias: champion, challenger, shadow, previous, rollout, other.",
     ["alias"],
 )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import yaml
@@ -12,10 +15,11 @@ from irisloop.registry.v1 import registry_pb2_grpc
 
 from services.common.bus import Bus, KafkaBus
 from services.common.database import Database
-from services.common.errors import InvalidMessage
+from services.common.errors import InvalidMessage, IrisloopError
 from services.common.http import create_http
 from services.common.outbox import OutboxRelay
 from services.common.runtime import Application
+from services.common.telemetry import log
 from services.registry.domain.policy import Policy, parse_policies
 from services.registry.handlers import Handlers
 from services.registry.inbound.grpc import RegistryServicer
@@ -26,6 +30,15 @@ from services.registry.outbound.tables import metadata
 from services.registry.settings import RegistrySettings
 
 MIGRATIONS = Path(__file__).with_name("outbound") / "migrations"
+LOOK_S = 60.0
+"""Between two looks at the deadlines of stages, which are hours."""
+
+
+class Deadlines(Protocol):
+    """What knows of stages whose time is up."""
+
+    async def end_overdue(self) -> Sequence[str]:
+        """End them; the models whose they were."""
 
 
 def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> Application:
@@ -45,11 +58,26 @@ def build(settings: RegistrySettings | None = None, bus: Bus | None = None) -> A
         name="registry",
         settings=settings,
         resources=(database, bus),
-        tasks={"bus": bus.run, "outbox": OutboxRelay(database, bus).run},
+        tasks={
+            "bus": bus.run,
+            "outbox": OutboxRelay(database, bus).run,
+            "deadlines": partial(keep_deadlines, handlers),
+        },
         http=http,
         grpc=add_services,
         ready=(bus.waiting_for,),
     )
+
+
+async def keep_deadlines(handlers: Deadlines, seconds: float = LOOK_S) -> None:
+    """End the stages whose time is up; a database that is away is asked again."""
+    while True:
+        try:
+            for model in await handlers.end_overdue():
+                log.info("stage_overdue", model=model)
+        except IrisloopError as error:
+            log.warning("deadlines_not_kept", error=str(error))
+        await asyncio.sleep(seconds)
 
 
 def read_policies(path: Path) -> tuple[Policy, ...]:

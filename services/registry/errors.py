@@ -8,6 +8,9 @@ Conflict
 |-- ApprovalMissing     it waits for people
 |-- NothingToApprove    it does not wait for people
 |-- NothingToRollBack   there is no previous champion
+|-- NothingToCompare    there is no champion, or the challenger is the champion
+|-- RolloutUnderWay     the model has another rollout
+|-- NothingUnderWay     the model has none
 `-- RunRegistered       the run's package is a version already, and it is another one
 InvalidMessage
 `-- AliasReserved       the alias moves by promotion and rollback alone
@@ -52,6 +55,24 @@ class NothingToRollBack(Conflict):
     """The model has no `previous` alias."""
 
     default_reason = "NOTHING_TO_ROLL_BACK"
+
+
+class NothingToCompare(Conflict):
+    """A rollout holds a version against another one, the champion."""
+
+    default_reason = "NOTHING_TO_COMPARE"
+
+
+class RolloutUnderWay(Conflict):
+    """A model has one rollout; the one that is under way has to end first."""
+
+    default_reason = "ROLLOUT_UNDER_WAY"
+
+
+class NothingUnderWay(Conflict):
+    """The model has no rollout that could end."""
+
+    default_reason = "NOTHING_UNDER_WAY"
 
 
 class RunRegistered(Conflict):

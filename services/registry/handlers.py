@@ -6,14 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.registry.domain.aliases import challenged, dropped, pointed, promoted, rolled_back
+from services.registry.course import POLICY, Course, known, require_accepted
+from services.registry.domain.aliases import pointed
 from services.registry.domain.gates import judge, state_after
-from services.registry.domain.model import CHAMPION, NOT_MEASURED, Candidate, GateResult, Model, Version, VersionState
+from services.registry.domain.model import (
+    CHAMPION,
+    NOT_MEASURED,
+    Candidate,
+    GateResult,
+    Model,
+    Rollout,
+    Version,
+    VersionState,
+)
 from services.registry.domain.policy import Policy, policy_for
 from services.registry.domain.ports import Ledger, Ledgers
-from services.registry.errors import ApprovalMissing, NothingToApprove, RunRegistered, VersionRefused
+from services.registry.domain.rollouts import Judgement, Step
+from services.registry.domain.wishes import Wish, check
+from services.registry.errors import NothingToApprove, NothingUnderWay, RunRegistered
 
-POLICY = "policy"
+MONITOR = "monitor"
+SERVING = "serving"
 UNMEASURED = "registered by hand, gates not measured"
 
 
@@ -37,7 +50,7 @@ class Handlers:
         return await self.ledgers.transact(lambda ledger: self._register(ledger, candidate, self.clock()))
 
     async def promote(self, model: str, version: str, *, by: str, reason: str, force: bool) -> Model:
-        """Make a version champion; raises `VersionRefused` or `ApprovalMissing` unless forced."""
+        """Make a version champion, ending any rollout; raises `VersionRefused` or `ApprovalMissing` unless forced."""
 
         def work(ledger: Ledger) -> Model:
             chosen = ledger.version(model, version)
@@ -46,17 +59,70 @@ class Handlers:
             words = reason or "promoted by hand"
             if chosen.state is not VersionState.ACCEPTED:
                 words = f"{words} (forced although {chosen.state.value})"
-            return self._promote(ledger, chosen, by=by, reason=words, at=self.clock())
+            return self._course(ledger, model, by, self.clock()).promote(chosen.name, words)
 
         return await self.ledgers.transact(work)
 
     async def roll_back(self, model: str, *, by: str, reason: str) -> Model:
-        """Make the previous champion champion again; raises `NothingToRollBack`."""
+        """Make the previous champion champion again and end any rollout; raises `NothingToRollBack`."""
 
         def work(ledger: Ledger) -> Model:
-            found = ledger.model(model)
-            after = rolled_back(found.aliases, model)
-            return ledger.set_aliases(found, after, by=by, reason=reason or "rolled back by hand", at=self.clock())
+            course = self._course(ledger, model, by, self.clock())
+            return course.roll_back(reason or "rolled back by hand")
+
+        return await self.ledgers.transact(work)
+
+    async def put_rollout(self, model: str, wish: Wish, *, by: str) -> Rollout:
+        """Begin a rollout, or change the stage or shares of the one under way.
+
+        Raises `InvalidMessage`, `UnknownVersion`, `VersionRefused`, `ApprovalMissing`, `NothingToCompare`,
+        `RolloutUnderWay`.
+        """
+        check(wish)
+
+        def work(ledger: Ledger) -> Rollout:
+            return self._course(ledger, model, by, self.clock()).put(wish)
+
+        return await self.ledgers.transact(work)
+
+    async def end_rollout(self, model: str, *, by: str, reason: str) -> Model:
+        """End the rollout: the champion answers for every key. Raises `NothingUnderWay`."""
+
+        def work(ledger: Ledger) -> Model:
+            course = self._course(ledger, model, by, self.clock())
+            if course.model.rollout is None:
+                raise NothingUnderWay(f"model `{model}` has no rollout under way", field="model")
+            return course.end(reason or "ended by hand")
+
+        return await self.ledgers.transact(work)
+
+    async def note_judgement(self, judgement: Judgement) -> Step | None:
+        """Do what monitor's word leads to; None when it is about no rollout that is under way."""
+
+        def work(ledger: Ledger) -> Step | None:
+            if not judgement.rollout_id or not known(ledger, judgement.model):
+                return None
+            return self._course(ledger, judgement.model, MONITOR, self.clock()).judge(judgement)
+
+        return await self.ledgers.transact(work)
+
+    async def note_failure(self, model: str, version: str, error: str, at: datetime) -> bool:
+        """Withdraw the challenger of an automatic rollout that could not be loaded `at` some time after its begin."""
+
+        def work(ledger: Ledger) -> bool:
+            if not known(ledger, model):
+                return False
+            return self._course(ledger, model, SERVING, self.clock()).fail(version, error, at)
+
+        return await self.ledgers.transact(work)
+
+    async def end_overdue(self) -> Sequence[str]:
+        """End the stages that reached no verdict within the policy's hours; the models whose were."""
+
+        def work(ledger: Ledger) -> Sequence[str]:
+            now = self.clock()
+            courses = [self._course(ledger, model.name, POLICY, now) for model in ledger.models() if model.rollout]
+            return [course.model.name for course in courses if course.expire()]
 
         return await self.ledgers.transact(work)
 
@@ -66,7 +132,8 @@ class Handlers:
         def work(ledger: Ledger) -> Model:
             found = ledger.model(model)
             after = pointed(found.aliases, alias, version and ledger.version(model, version).name)
-            return ledger.set_aliases(found, after, by=by, reason=reason or "set by hand", at=self.clock())
+            words = reason or "set by hand"
+            return ledger.settle(found, after, found.rollout, by=by, reason=words, at=self.clock())
 
         return await self.ledgers.transact(work)
 
@@ -90,20 +157,22 @@ class Handlers:
         return await self.ledgers.transact(work)
 
     def _judge_run(self, ledger: Ledger, candidate: Candidate, at: datetime) -> Version:
-        known = ledger.version_of_run(candidate.model, candidate.run_id)
-        if known is not None:
-            return known
+        before = ledger.version_of_run(candidate.model, candidate.run_id)
+        if before is not None:
+            return before
         policy = policy_for(candidate.model, self.policies)
         gates = judge(candidate.evidence or NOT_MEASURED, policy, _champion(ledger, candidate.model))
         version = ledger.add_version(candidate, state_after(gates, policy), gates, at)
         return self._decide(ledger, version, version.state, by=POLICY, reason=_summary(gates), at=at)
 
     def _register(self, ledger: Ledger, candidate: Candidate, at: datetime) -> Version:
-        known = ledger.version_of_run(candidate.model, candidate.run_id)
-        if known is not None and known.candidate.package.digest != candidate.package.digest:
-            raise RunRegistered(f"run {candidate.run_id} made version {known.name}, of another package", field="run_id")
-        if known is not None:
-            return known
+        before = ledger.version_of_run(candidate.model, candidate.run_id)
+        if before is not None and before.candidate.package.digest != candidate.package.digest:
+            raise RunRegistered(
+                f"run {candidate.run_id} made version {before.name}, of another package", field="run_id"
+            )
+        if before is not None:
+            return before
         state = state_after((), policy_for(candidate.model, self.policies))
         version = ledger.add_version(candidate, state, (), at)
         ledger.say_judged(version, by=candidate.registered_by, reason=UNMEASURED, at=at)
@@ -116,31 +185,17 @@ class Handlers:
         if version.state is not state:
             version = ledger.set_state(version, state)
         ledger.say_judged(version, by=by, reason=reason, at=at)
-        model = ledger.model(version.candidate.model)
+        course = self._course(ledger, version.candidate.model, by, at)
         if state is VersionState.REFUSED:
-            ledger.set_aliases(model, dropped(model.aliases, version.name), by=by, reason=reason, at=at)
-        elif state is VersionState.ACCEPTED and policy_for(model.name, self.policies).auto_promote:
-            self._promote(ledger, version, by=by, reason=reason, at=at)
+            course.drop(version.name, reason)
+        elif state is VersionState.ACCEPTED and course.policy.auto_promote:
+            course.accept(version, reason)
         else:
-            ledger.set_aliases(model, challenged(model.aliases, version.name), by=by, reason=reason, at=at)
+            course.wait(version.name, reason)
         return version
 
-    def _promote(self, ledger: Ledger, version: Version, *, by: str, reason: str, at: datetime) -> Model:
-        model = ledger.model(version.candidate.model)
-        after = promoted(model.aliases, version.name, policy_for(model.name, self.policies))
-        return ledger.set_aliases(model, after, by=by, reason=reason, at=at)
-
-
-def require_accepted(version: Version) -> None:
-    """Raise unless the version may go live by its own merit."""
-    if version.state is VersionState.REFUSED:
-        failed = "; ".join(f"{g.gate} {g.measured:.3f} against {g.limit:.3f}" for g in version.gates if not g.passed)
-        raise VersionRefused(
-            f"version {version.name} was refused ({failed or 'by a person'}); `--force` promotes it all the same",
-            field="version",
-        )
-    if version.state is VersionState.AWAITING_APPROVAL:
-        raise ApprovalMissing(f"version {version.name} waits for approval: `irisloop models approve`", field="version")
+    def _course(self, ledger: Ledger, model: str, by: str, at: datetime) -> Course:
+        return Course(ledger, ledger.model(model), policy_for(model, self.policies), by, at)
 
 
 def _said_already(ledger: Ledger, version: Version, by: str, approved: bool) -> Version:
@@ -151,7 +206,7 @@ def _said_already(ledger: Ledger, version: Version, by: str, approved: bool) -> 
 
 
 def _champion(ledger: Ledger, model: str) -> str:
-    found = next((known for known in ledger.models() if known.name == model), None)
+    found = known(ledger, model)
     return found.aliases.get(CHAMPION, "") if found else ""
 
 

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.monitor.v1 import monitor_pb2
 from irisloop.registry.v1 import registry_pb2
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.errors import InvalidMessage
 from services.registry.domain.model import (
+    Arm,
     Candidate,
     Evidence,
     GateResult,
     Model,
     Move,
     Package,
+    Rollout,
     Score,
+    Stage,
     Version,
     VersionState,
 )
+from services.registry.domain.rollouts import Judgement
+from services.registry.domain.wishes import Wish
 
 STATES = {
     VersionState.ACCEPTED: registry_pb2.VERSION_STATE_ACCEPTED,
     VersionState.REFUSED: registry_pb2.VERSION_STATE_REFUSED,
     VersionState.AWAITING_APPROVAL: registry_pb2.VERSION_STATE_AWAITING_APPROVAL,
+}
+MOST_PAIRS = 2**62
+"""More than this is no count, and no database's number."""
+STAGES = {
+    Stage.SHADOW: registry_pb2.STAGE_SHADOW,
+    Stage.CANARY: registry_pb2.STAGE_CANARY,
+    Stage.EXPERIMENT: registry_pb2.STAGE_EXPERIMENT,
+    Stage.WATCH: registry_pb2.STAGE_WATCH,
 }
 
 
@@ -83,11 +98,66 @@ def gate_message(gate: GateResult) -> registry_pb2.GateResult:
 
 
 def model_message(model: Model) -> registry_pb2.Model:
-    """A model and its aliases, sorted by name."""
+    """A model, its aliases sorted by name, and its rollout."""
     aliases = [registry_pb2.Alias(name=name, version=target) for name, target in sorted(model.aliases.items())]
     return registry_pb2.Model(
-        name=model.name, dataset=model.dataset, aliases=aliases, created_at=timestamp(model.created_at)
+        name=model.name,
+        dataset=model.dataset,
+        aliases=aliases,
+        created_at=timestamp(model.created_at),
+        rollout=rollout_message(model.rollout),
     )
+
+
+@overload
+def rollout_message(rollout: Rollout) -> registry_pb2.Rollout: ...
+@overload
+def rollout_message(rollout: Rollout | None) -> registry_pb2.Rollout | None: ...
+def rollout_message(rollout: Rollout | None) -> registry_pb2.Rollout | None:
+    """A rollout, where there is one."""
+    if rollout is None:
+        return None
+    return registry_pb2.Rollout(
+        id=rollout.id,
+        model=rollout.model,
+        champion=rollout.champion,
+        challenger=rollout.challenger,
+        stage=STAGES[rollout.stage],
+        arms=[registry_pb2.Arm(name=arm.name, version=arm.version, share=arm.share) for arm in rollout.arms],
+        salt=rollout.salt,
+        started_at=timestamp(rollout.started_at),
+        stage_since=timestamp(rollout.stage_since),
+        started_by=rollout.started_by,
+        reason=rollout.reason,
+        automatic=rollout.automatic,
+    )
+
+
+def wish_value(request: registry_pb2.PutRolloutRequest) -> Wish:
+    """What is asked for. Raises `InvalidMessage` for a stage that there is not."""
+    stage = next((stage for stage, number in STAGES.items() if number == request.stage), None)
+    if stage is None:
+        raise InvalidMessage(f"`stage` is shadow, canary or experiment, got {request.stage}", field="stage")
+    arms = tuple(Arm(arm.name, arm.version, arm.share) for arm in request.arms)
+    return Wish(stage, request.challenger, request.share, arms, request.automatic, request.reason)
+
+
+def judgement_value(message: monitor_pb2.ChallengerJudged) -> Judgement:
+    """Monitor's word on a rollout; the tests that rejected are part of the reason."""
+    tests = [f"{one.name} e={one.e_value:.4g} (limit {1 / one.alpha:.4g})" for one in message.tests if _decided(one)]
+    return Judgement(
+        model=message.model,
+        rollout_id=message.rollout_id,
+        verdict=message.verdict,
+        pairs=min(message.pairs, MOST_PAIRS),
+        labelled_pairs=message.labelled_pairs,
+        mean_difference=message.mean_difference,
+        reason="; ".join(words for words in (message.reason, *tests) if words),
+    )
+
+
+def _decided(test: monitor_pb2.SequentialTest) -> bool:
+    return test.rejected and test.alpha > 0
 
 
 def move_message(move: Move) -> registry_pb2.AliasMove:
@@ -104,10 +174,18 @@ def move_message(move: Move) -> registry_pb2.AliasMove:
     )
 
 
-def aliases_message(model: Model, versions: Sequence[tuple[str, Version]]) -> registry_pb2.AliasesPublished:
-    """The whole alias map, with everything that is needed to load each version."""
+def aliases_message(
+    model: Model, versions: Sequence[tuple[str, Version]], of_rollout: Sequence[Version]
+) -> registry_pb2.AliasesPublished:
+    """The whole alias map and the rollout, with everything that is needed to load each version."""
     aliases = [registry_pb2.PublishedAlias(name=name, version=version_message(version)) for name, version in versions]
-    return registry_pb2.AliasesPublished(model=model.name, revision=model.revision, aliases=aliases)
+    return registry_pb2.AliasesPublished(
+        model=model.name,
+        revision=model.revision,
+        aliases=aliases,
+        rollout=rollout_message(model.rollout),
+        rollout_versions=[version_message(version) for version in of_rollout],
+    )
 
 
 def candidate_of_run(run: trainer_pb2.Run) -> Candidate:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from services.local.cli import models_rollout
 from services.local.cli.session import Session, console, open_session, show_json, show_table, wait_for
 from services.local.errors import LocalError
 
-app = typer.Typer(help="Models: list, bind, promote, roll back, approve, history.", no_args_is_help=True)
+app = typer.Typer(help="Models: list, bind, roll out, promote, roll back, approve, history.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Version = Annotated[str, typer.Argument(help="A version (3) or an alias (challenger).")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
@@ -25,10 +26,17 @@ def list_models(as_json: AsJson = False) -> None:
         show_json(models)
         return
     rows = [
-        (m["model"], m["dataset"], " ".join(f"{a}={v}" for a, v in m["aliases"].items()), m["versions"], m["bound"])
+        (
+            m["model"],
+            m["dataset"],
+            " ".join(f"{a}={v}" for a, v in m["aliases"].items()),
+            m["rollout"],
+            m["versions"],
+            m["bound"],
+        )
         for m in models
     ]
-    show_table(("model", "dataset", "aliases", "versions", "bound to"), rows, "No model is registered yet.")
+    show_table(("model", "dataset", "aliases", "rollout", "versions", "bound to"), rows, "No model is registered yet.")
 
 
 @app.command("bind")
@@ -64,6 +72,9 @@ def rollback(model: Name, reason: Reason = "rolled back from the command line") 
     from irisloop.registry.v1 import registry_pb2
 
     _show_aliases(_ask(lambda stub: stub.Rollback, registry_pb2.RollbackRequest(model=model, reason=reason)).model)
+
+
+app.command("rollout")(models_rollout.rollout)
 
 
 @app.command("approve")
@@ -138,6 +149,7 @@ async def _list(session: Session) -> list[dict[str, Any]]:
                     "model": model.name,
                     "dataset": model.dataset,
                     "aliases": {alias.name: alias.version for alias in model.aliases},
+                    "rollout": models_rollout.words(model),
                     "versions": ", ".join(f"{one.version} {_state(one.state)}" for one in versions),
                     "bound": "; ".join(_words(one) for one in bindings.bindings if one.model == model.name),
                 }

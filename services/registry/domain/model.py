@@ -15,6 +15,15 @@ ALIASES = (CHAMPION, CHALLENGER, SHADOW, PREVIOUS)
 """Those that registry moves itself; people may add others."""
 
 
+class Stage(StrEnum):
+    """Where a rollout stands; contracts say what each means."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+    EXPERIMENT = "experiment"
+    WATCH = "watch"
+
+
 class VersionState(StrEnum):
     """Where a version stands before any alias is moved to it."""
 
@@ -120,6 +129,54 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """A share (above 0, at most 1) of the keys, and the version that answers for them."""
+
+    name: str
+    version: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A version on its way to be champion, or an experiment, whose challenger is empty.
+
+    `champion` is what the challenger is compared with, and what answers when it is withdrawn: in the stage `watch` the
+    version before. `pairs` were compared since the beginning, `pairs_before` of them before this stage.
+    """
+
+    id: str
+    model: str
+    champion: str
+    challenger: str
+    stage: Stage
+    arms: tuple[Arm, ...]
+    started_at: datetime
+    stage_since: datetime
+    started_by: str
+    reason: str
+    automatic: bool
+    pairs_before: int = 0
+    pairs: int = 0
+
+    @property
+    def salt(self) -> str:
+        """Hashed with a key to find its arm: the same in all stages, so that no key changes sides on the way up."""
+        return self.id
+
+    @property
+    def share(self) -> float:
+        """Of the keys that the challenger, or all arms together, answer for: 0..1."""
+        return sum(arm.share for arm in self.arms)
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """All that it names, each once."""
+        named = (self.champion, self.challenger, *(arm.version for arm in self.arms))
+        return tuple(dict.fromkeys(version for version in named if version))
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model and where its aliases point; `revision` grows with each published alias map."""
 
@@ -128,3 +185,4 @@ class Model:
     created_at: datetime
     revision: int
     aliases: Mapping[str, str]
+    rollout: Rollout | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from services.registry.domain.model import Candidate, GateResult, Model, Move, Version, VersionState
+from services.registry.domain.model import Candidate, GateResult, Model, Move, Rollout, Version, VersionState
 
 T = TypeVar("T")
 
@@ -36,8 +36,13 @@ class Ledger(Protocol):
 
     def set_state(self, version: Version, state: VersionState) -> Version: ...
 
-    def set_aliases(self, model: Model, aliases: dict[str, str], *, by: str, reason: str, at: datetime) -> Model:
+    def settle(
+        self, model: Model, aliases: dict[str, str], rollout: Rollout | None, *, by: str, reason: str, at: datetime
+    ) -> Model:
         """Move what differs: a row of history and an event for each move, and the whole map published anew."""
+
+    def count_pairs(self, rollout: Rollout, pairs: int) -> None:
+        """Remember how many pairs were compared; nothing is said."""
 
     def say_judged(self, version: Version, *, by: str, reason: str, at: datetime) -> None: ...
 

@@ -82,6 +82,16 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         after = await self._handlers.approve(model, version, by=by, approved=yes, reason=request.reason)
         return pb.ApproveResponse(version=wire.version_message(after))
 
+    async def PutRollout(self, request: pb.PutRolloutRequest, context: Context) -> pb.PutRolloutResponse:
+        model, wish = _required("model", request.model), wire.wish_value(request)
+        rollout = await self._handlers.put_rollout(model, wish, by=principal(context))
+        return pb.PutRolloutResponse(rollout=wire.rollout_message(rollout))
+
+    async def EndRollout(self, request: pb.EndRolloutRequest, context: Context) -> pb.EndRolloutResponse:
+        model = _required("model", request.model)
+        after = await self._handlers.end_rollout(model, by=principal(context), reason=request.reason)
+        return pb.EndRolloutResponse(model=wire.model_message(after))
+
     async def ListHistory(self, request: pb.ListHistoryRequest, context: Context) -> pb.ListHistoryResponse:
         page = await queries.history(
             self._handlers.ledgers,

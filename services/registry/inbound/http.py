@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from services.common.http import Principal
 from services.registry import queries, wire
+from services.registry.domain.model import Arm, Stage
+from services.registry.domain.wishes import Wish
 from services.registry.handlers import Handlers
 
 
@@ -42,11 +44,36 @@ class Verdict(BaseModel):
     reason: str = ""
 
 
+class ArmBody(BaseModel):
+    """A share of the keys and the version that answers for them."""
+
+    name: str
+    version: str
+    share: float
+
+
+class RolloutBody(BaseModel):
+    """The stage (shadow, canary, experiment), and what it needs: a challenger and a share, or arms."""
+
+    stage: Stage
+    challenger: str = ""
+    share: float = 0.0
+    arms: list[ArmBody] = []
+    automatic: bool = False
+    reason: str = ""
+
+    def wish(self) -> Wish:
+        """As the handlers take it."""
+        arms = tuple(Arm(arm.name, arm.version, arm.share) for arm in self.arms)
+        return Wish(self.stage, self.challenger, self.share, arms, self.automatic, self.reason)
+
+
 def routes(handlers: Handlers) -> APIRouter:
     """The router; bodies are the contracts' messages as JSON (snake_case)."""
     router = APIRouter(prefix="/api/v1/models", tags=["models"])
     _reads(router, handlers)
     _writes(router, handlers)
+    _rollouts(router, handlers)
     return router
 
 
@@ -98,6 +125,16 @@ def _writes(router: APIRouter, handlers: Handlers) -> None:
     async def approve(model: str, version: str, body: Verdict, who: Principal) -> dict[str, Any]:
         after = await handlers.approve(model, version, by=who, approved=body.approve, reason=body.reason)
         return _json(wire.version_message(after))
+
+
+def _rollouts(router: APIRouter, handlers: Handlers) -> None:
+    @router.put("/{model}/rollout")
+    async def put_rollout(model: str, body: RolloutBody, who: Principal) -> dict[str, Any]:
+        return _json(wire.rollout_message(await handlers.put_rollout(model, body.wish(), by=who)))
+
+    @router.delete("/{model}/rollout")
+    async def end_rollout(model: str, who: Principal, reason: str = "") -> dict[str, Any]:
+        return _json(wire.model_message(await handlers.end_rollout(model, by=who, reason=reason)))
 
 
 def _json(message: Message) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -80,6 +81,24 @@ moves = Table(
     Column("reason", Text, nullable=False),
     Column("moved_at", DateTime, nullable=False),
     UniqueConstraint("id"),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("model", String(128), primary_key=True),
+    Column("id", String(36), nullable=False),
+    Column("champion", String(16), nullable=False),
+    Column("challenger", String(16), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("arms", Text, nullable=False),
+    Column("started_at", DateTime, nullable=False),
+    Column("stage_since", DateTime, nullable=False),
+    Column("started_by", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("automatic", Boolean, nullable=False),
+    Column("pairs_before", BigInteger, nullable=False),
+    Column("pairs", BigInteger, nullable=False),
 )
 
 approvals = Table(

@@ -10,8 +10,11 @@ import yaml
 
 from services.common.errors import InvalidMessage
 from services.registry.app import build, read_policies
-from services.registry.domain.policy import Policy, parse_policies, policy_for
+from services.registry.domain.model import Stage
+from services.registry.domain.policy import Policy, PolicyStage, parse_policies, policy_for
 from services.registry.settings import RegistrySettings
+
+CANARY = {"stage": "canary", "share": 0.5}
 
 
 def test_the_file_that_comes_with_registry_says_the_defaults() -> None:
@@ -46,11 +49,53 @@ def test_the_first_entry_that_matches_counts() -> None:
         ({"policies": [{"latency_ms": -1}]}, "a number from 0 on"),
         ({"policies": [{"latency_ms": float("nan")}]}, "a number from 0 on"),
         ({"policies": [{"models": 3}]}, "models: expected str"),
+        ({"policies": [{"watch_pairs": -1}]}, "watch_pairs: expected a number from 0 on"),
+        ({"policies": [{"stage_hours": "1"}]}, "stage_hours: expected float"),
     ],
 )
 def test_a_wrong_entry_is_named(document: Any, words: str) -> None:
     with pytest.raises(InvalidMessage, match=words):
         parse_policies(document)
+
+
+def test_stages_are_read_in_their_order() -> None:
+    stages = [{"stage": "shadow", "pairs": 300}, {"stage": "canary", "share": 0.1, "pairs": 9}, CANARY]
+    (policy,) = parse_policies({"policies": [{"stages": stages, "watch_pairs": 50, "stage_hours": 3}]})
+    assert policy.stages == (
+        PolicyStage(Stage.SHADOW, 0.0, 300),
+        PolicyStage(Stage.CANARY, 0.1, 9),
+        PolicyStage(Stage.CANARY, 0.5, 0),
+    )
+    assert (policy.watch_pairs, policy.stage_hours) == (50, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ({"stage": "shadow"}, r"policies\[0\]\.stages: expected a list"),
+        (["shadow"], r"stages\[0\]: expected keys and values"),
+        ([{"stage": "shadow", "pair": 3}], r"stages\[0\]: unknown key `pair`, expected one of stage, share, pairs"),
+        ([{}], r"stages\[0\]\.stage: expected shadow or canary, got None"),
+        ([{"stage": "watch"}], r"stages\[0\]\.stage: expected shadow or canary"),
+        ([{"stage": ["shadow"]}], r"stages\[0\]\.stage: expected shadow or canary"),
+        ([{"stage": "shadow", "share": 0.1}], r"stages\[0\]\.share: a shadow answers nobody"),
+        ([{"stage": "canary"}], r"stages\[0\]\.share: expected above 0 and at most 1, got None"),
+        ([{"stage": "canary", "share": 0}], r"stages\[0\]\.share: expected above 0"),
+        ([{"stage": "canary", "share": 1.5}], r"stages\[0\]\.share: expected above 0"),
+        ([{"stage": "canary", "share": True}], r"stages\[0\]\.share: expected above 0"),
+        ([{"stage": "canary", "share": float("nan")}], r"stages\[0\]\.share: expected above 0"),
+        ([{"stage": "shadow", "pairs": 0}], r"stages\[0\]\.pairs: expected a whole number from 1 on"),
+        ([{"stage": "shadow", "pairs": True}], r"stages\[0\]\.pairs: expected a whole number"),
+        ([{"stage": "shadow", "pairs": 1.5}], r"stages\[0\]\.pairs: expected a whole number"),
+        ([{"stage": "shadow"}, CANARY], r"stages\[0\]\.pairs: expected after how many pairs"),
+        ([{**CANARY, "pairs": 3}, CANARY], r"stages\[1\]\.share: expected more than the stage before"),
+        ([{**CANARY, "pairs": 3}, {"stage": "shadow"}], r"stages\[1\]\.share: expected more .* a shadow comes first"),
+        ([{"stage": "shadow", "pairs": 3}, {"stage": "shadow"}], r"stages\[1\]\.share: expected more"),
+    ],
+)
+def test_a_wrong_stage_is_named_with_its_key(stages: Any, words: str) -> None:
+    with pytest.raises(InvalidMessage, match=words):
+        parse_policies({"policies": [{"stages": stages}]})
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,47 @@ async def test_grpc_writes_bear_the_callers_name(stub: Stub) -> None:
     assert (registered.version, registered.registered_by, list(registered.class_names)) == ("1", "eve", ["a", "b"])
 
 
+async def test_grpc_rollouts_begin_change_and_end(stub: Stub) -> None:
+    request = pb.PutRolloutRequest(model="garments", challenger="previous", stage=pb.STAGE_CANARY, share=0.1)
+    begun = (await call(stub.PutRollout, request, principal="ann")).rollout
+    assert (begun.challenger, begun.champion, begun.started_by, begun.automatic) == ("1", "2", "ann", False)
+    assert begun.id == begun.salt
+    request.share = 0.3
+    changed = (await call(stub.PutRollout, request, principal="bob")).rollout
+    assert (changed.id, [(arm.name, arm.share) for arm in changed.arms]) == (begun.id, [("canary", 0.3)])
+    assert (await call(stub.GetModel, pb.GetModelRequest(model="garments"))).model.rollout == changed
+    ended = await call(stub.EndRollout, pb.EndRolloutRequest(model="garments", reason="enough"), principal="carl")
+    assert not ended.model.HasField("rollout")
+    moves = (await call(stub.ListHistory, pb.ListHistoryRequest(model="garments", limit=1))).moves
+    assert [(one.alias, one.from_version, one.to_version, one.moved_by, one.reason) for one in moves] == [
+        ("rollout/canary", "1", "", "carl", "enough")
+    ]
+
+
+async def test_http_rollouts_begin_and_end(client: httpx.AsyncClient) -> None:
+    url = "/api/v1/models/garments/rollout"
+    arms = [{"name": "b", "version": "1", "share": 0.2}]
+    begun = await client.put(url, json={"stage": "experiment", "arms": arms}, headers={"x-irisloop-principal": "ann"})
+    assert (begun.json()["stage"], begun.json()["started_by"], begun.json()["arms"]) == (
+        "STAGE_EXPERIMENT",
+        "ann",
+        arms,
+    )
+    assert (await client.get("/api/v1/models/garments")).json()["rollout"] == begun.json()
+    other = await client.put(url, json={"stage": "shadow", "challenger": "1"})
+    assert (other.status_code, other.json()["error"]["reason"]) == (409, "ROLLOUT_UNDER_WAY")
+    assert "rollout" not in (await client.delete(url, params={"reason": "enough"})).json()
+    again = await client.delete(url)
+    assert (again.status_code, again.json()["error"]["reason"]) == (409, "NOTHING_UNDER_WAY")
+    for body, field in (
+        ({"stage": "green", "challenger": "1"}, "stage"),
+        ({"stage": "watch", "challenger": "1"}, "stage"),
+        ({"stage": "canary", "challenger": "1", "share": 2}, "share"),
+    ):
+        refused = await client.put(url, json=body)
+        assert (refused.status_code, refused.json()["error"]["field"].split(".")[-1]) == (400, field)
+
+
 async def test_grpc_errors_name_the_field(stub: Stub) -> None:
     for method, request, field in (
         (stub.GetModel, pb.GetModelRequest(), "model"),
@@ -118,6 +159,10 @@ async def test_grpc_errors_name_the_field(stub: Stub) -> None:
         (stub.ListHistory, pb.ListHistoryRequest(model="garments", cursor="x"), "cursor"),
         (stub.ListHistory, pb.ListHistoryRequest(model="garments", cursor="9" * 40), "cursor"),
         (stub.ListVersions, pb.ListVersionsRequest(since=Timestamp(seconds=1 << 60)), "since"),
+        (stub.PutRollout, pb.PutRolloutRequest(challenger="1", stage=pb.STAGE_SHADOW), "model"),
+        (stub.PutRollout, pb.PutRolloutRequest(model="garments", challenger="1"), "stage"),
+        (stub.PutRollout, pb.PutRolloutRequest(model="garments", stage=pb.STAGE_SHADOW), "challenger"),
+        (stub.EndRollout, pb.EndRolloutRequest(), "model"),
         (stub.RegisterVersion, pb.RegisterVersionRequest(model="a/b", package=run().package), "model"),
         (stub.RegisterVersion, pb.RegisterVersionRequest(model="a"), "package.digest"),
     ):
