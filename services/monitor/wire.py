@@ -11,7 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.registry.v1 import registry_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ALERT_RAISED, CHALLENGER_JUDGED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
+from irisloop.topics import ALERT_RAISED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import Delivery, Event
@@ -27,13 +27,11 @@ from services.monitor.domain.events import (
     Finding,
     Incident,
     Input,
-    Judged,
     Labelled,
     PredictionOf,
     Refusal,
     Request,
     Risk,
-    RolloutKnown,
     RunEnded,
     Seen,
     VersionKnown,
@@ -41,11 +39,6 @@ from services.monitor.domain.events import (
 from services.monitor.domain.retraining import derive
 
 _ORIGINS: Final = {labeling_pb2.TASK_ORIGIN_UNIFORM: UNIFORM, labeling_pb2.TASK_ORIGIN_DRIFT: DRIFT}
-_STAGES: Final[dict[int, str]] = {
-    registry_pb2.STAGE_SHADOW: "shadow",
-    registry_pb2.STAGE_CANARY: "canary",
-    registry_pb2.STAGE_WATCH: "watch",
-}
 _ENDED: Final = {
     trainer_pb2.RUN_STATE_SUCCEEDED: "succeeded",
     trainer_pb2.RUN_STATE_FAILED: "failed",
@@ -88,8 +81,6 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return _version_known(delivery, value)
         case serving_pb2.DeploymentChanged():
             return _deployed(delivery, value.deployment)
-        case registry_pb2.AliasesPublished():
-            return _rollout(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -100,11 +91,8 @@ def _required(value: str, field: str) -> str:
 
 
 def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
-    """None for what is not judged; a prediction that failed matters to a rollout alone."""
-    failed = bool(p.error) or not p.scores
-    if p.historical or (failed and not p.rollout_id):
+    if p.historical or p.error or not p.scores:
         return None
-    best = p.scores[0] if not failed else serving_pb2.Score()
     return Seen(
         at=_at(p.captured_at, delivery),
         ce_id=delivery.ce_id,
@@ -114,13 +102,9 @@ def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
         role=p.role,
         camera_id=p.camera_id,
         asset_id=p.asset_id,
-        class_name=best.class_name,
-        score=best.score,
+        class_name=p.scores[0].class_name,
+        score=p.scores[0].score,
         features=features_of(p.features),
-        pair_id=p.pair_id,
-        rollout_id=p.rollout_id,
-        latency_ms=p.latency_ms,
-        error=(p.error or "no scores") if failed else "",
     )
 
 
@@ -218,16 +202,6 @@ def _deployed(delivery: Delivery[Any], d: serving_pb2.Deployment) -> Deployed:
     )
 
 
-def _rollout(delivery: Delivery[Any], value: registry_pb2.AliasesPublished) -> RolloutKnown:
-    """An experiment is nobody's challenge: people end it."""
-    r = value.rollout
-    model = _required(value.model, "model")
-    about = delivery.ce_time.timestamp(), delivery.ce_id, delivery.traceparent, model
-    if r.stage not in _STAGES:
-        return RolloutKnown(*about)
-    return RolloutKnown(*about, _required(r.id, "rollout.id"), r.champion, r.challenger, _STAGES[r.stage])
-
-
 def event_of(finding: Finding) -> Event[Any]:
     """A finding as an event; the same finding has the same id."""
     at, trace = moment(finding.at), finding.traceparent
@@ -242,36 +216,6 @@ def event_of(finding: Finding) -> Event[Any]:
             return Event(RETRAIN_REQUESTED, finding.model, _request(finding), finding.id, at, trace)
         case Refusal():
             return Event(RETRAIN_DECLINED, finding.model, _refusal(finding), finding.id, at, trace)
-        case Judged():
-            return Event(CHALLENGER_JUDGED, finding.model, _judged(finding), finding.id, at, trace)
-
-
-def _judged(j: Judged) -> pb.ChallengerJudged:
-    return pb.ChallengerJudged(
-        model=j.model,
-        champion=j.champion,
-        challenger=j.challenger,
-        verdict=j.verdict,
-        pairs=j.pairs,
-        mean_difference=j.mean_difference,
-        rollout_id=j.rollout_id,
-        labelled_pairs=j.labelled,
-        tests=[
-            pb.SequentialTest(
-                name=t.name,
-                e_value=t.e_value,
-                alpha=t.alpha,
-                limit=t.limit,
-                mean=t.mean,
-                outcomes=t.outcomes,
-                rejected=t.rejected,
-            )
-            for t in j.tests
-        ],
-        coverage=j.coverage,
-        reason=j.reason,
-        judged_at=stamp(j.at),
-    )
 
 
 def _alert(a: Alert) -> pb.AlertRaised:

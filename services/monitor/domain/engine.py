@@ -9,17 +9,7 @@ from dataclasses import dataclass, field
 from math import floor
 
 from services.monitor.domain import conduct
-from services.monitor.domain.events import (
-    CHAMPION,
-    Deployed,
-    Finding,
-    Input,
-    Labelled,
-    RolloutKnown,
-    RunEnded,
-    Seen,
-    VersionKnown,
-)
+from services.monitor.domain.events import CHAMPION, Deployed, Finding, Input, Labelled, RunEnded, Seen, VersionKnown
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -71,9 +61,6 @@ class Engine:
         elif isinstance(item, Labelled):
             for name in sorted({p.model for p in item.predictions if p.role == CHAMPION}):
                 self.watch(name).label(item, self.policy)
-            for name in sorted({p.model for p in item.predictions}):
-                if (challenge := self.watch(name).challenge) is not None:
-                    yield from challenge.label(item, self.policy.challenger)
         elif isinstance(item, RunEnded):
             because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
             self.watch(item.model).ledger.close(item.request_id, item.at, because)
@@ -81,15 +68,9 @@ class Engine:
             self.watch(item.model).know(item, self.policy)
         elif isinstance(item, Deployed):
             self.watch(item.model).deploy(item)
-        elif isinstance(item, RolloutKnown):
-            self.watch(item.model).roll_out(item, self.policy.challenger)
 
     def _see(self, item: Seen) -> Iterator[Finding]:
         watch = self.watch(item.model)
-        if watch.challenge is not None:
-            yield from watch.challenge.see(item, self.policy.challenger)
-        if item.error:
-            return
         if watch.see(item, self.policy):
             yield from conduct.close(watch, item.at)
             watch.adopt(self.policy)

@@ -71,11 +71,6 @@ class Seen:
     class_name: str
     score: float
     features: tuple[float, ...]
-    pair_id: str = ""
-    rollout_id: str = ""
-    latency_ms: float = 0.0
-    error: str = ""
-    """Why the image could not be predicted; then there is no class, and no feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +145,7 @@ class Deployed:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutKnown:
-    """How a model's version is on its way to be champion; an empty `id` says that none is."""
-
-    at: float
-    ce_id: str
-    traceparent: str
-    model: str
-    id: str = ""
-    champion: str = ""
-    challenger: str = ""
-    stage: str = ""
-
-
-Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown
+Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,37 +249,4 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class SequentialTest:
-    """An anytime-valid test as it stands."""
-
-    name: str
-    e_value: float
-    alpha: float
-    limit: float
-    mean: float
-    outcomes: int
-    rejected: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Where a challenger stands against its champion."""
-
-    at: float
-    traceparent: str
-    id: str
-    model: str
-    champion: str
-    challenger: str
-    rollout_id: str
-    verdict: str
-    pairs: int
-    labelled: int
-    mean_difference: float
-    tests: tuple[SequentialTest, ...]
-    coverage: float
-    reason: str
-
-
-Finding: TypeAlias = DriftFound | Alert | Request | Refusal | Judged
+Finding: TypeAlias = DriftFound | Alert | Request | Refusal

@@ -8,7 +8,6 @@ import numpy as np
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
-from services.monitor.domain.challenge.challenge import Challenge
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     CHAMPION,
@@ -19,13 +18,12 @@ from services.monitor.domain.events import (
     Labelled,
     Refusal,
     Request,
-    RolloutKnown,
     Seen,
     State,
     VersionKnown,
 )
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
-from services.monitor.domain.policy import ChallengerPolicy, Policy
+from services.monitor.domain.policy import Policy
 from services.monitor.domain.recency import Recent
 from services.monitor.domain.retraining import Ledger
 from services.monitor.domain.risk import Count
@@ -60,17 +58,6 @@ class ModelWatch:
     ledger: Ledger = field(default_factory=Ledger)
     incidents: list[Incident] = field(default_factory=list)
     decisions: list[Request | Refusal] = field(default_factory=list)
-    challenge: Challenge | None = None
-
-    def roll_out(self, item: RolloutKnown, policy: ChallengerPolicy) -> None:
-        """A rollout began, went on to another stage, or is over; what was learnt goes on with the same one."""
-        if not item.id:
-            self.challenge = None
-        elif self.challenge is not None and self.challenge.rollout.id == item.id:
-            self.challenge.rollout = item
-            self.challenge.taken += 1
-        else:
-            self.challenge = Challenge.new(item, policy)
 
     def see(self, item: Seen, policy: Policy) -> bool:
         """Take a prediction; True when the champion has changed with it: the caller closes what is open, then

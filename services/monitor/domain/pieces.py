@@ -4,7 +4,6 @@
 @merge                    inputs that wait for their turn, the clock, the names of the models
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
-<model>@challenge         the judgement of its challenger
 <model>@labels/<slot>     its labels, 64 to a piece
 <model>/<camera>          a camera without its trace
 <model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
@@ -59,20 +58,12 @@ class Snapshots:
 
     def _model(self, name: str, watch: ModelWatch) -> Iterator[tuple[str, bytes]]:
         bare = replace(
-            watch,
-            cameras={},
-            book=LabelBook(watch.book.capacity, {}, watch.book.count),
-            incidents=[],
-            decisions=[],
-            challenge=None,
+            watch, cameras={}, book=LabelBook(watch.book.capacity, {}, watch.book.count), incidents=[], decisions=[]
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
         yield name, dump([bare, sorted(watch.cameras), floor])
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
-        challenge = watch.challenge
-        if self._is_new(f"{name}@challenge", (challenge.rollout.id, challenge.taken) if challenge else ()):
-            yield f"{name}@challenge", dump(challenge)
         slots: dict[int, list[Any]] = {}
         for entry in watch.book.entries.values():
             slots.setdefault(entry.number // _LABELS, []).append(entry)
@@ -133,8 +124,6 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     for name in names:
         watch, cameras, floor = load(pieces[name])
         watch.incidents, watch.decisions = load(pieces[f"{name}@history"])
-        if (key := f"{name}@challenge") in pieces:
-            watch.challenge = load(pieces[key])
         _rebuild_labels(name, watch, floor, pieces)
         for camera_id in cameras:
             version, camera = load(pieces[f"{name}/{camera_id}"])

@@ -87,23 +87,6 @@ class RetrainPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class ChallengerPolicy:
-    """When a version on its way is better, equal or worse."""
-
-    alpha: float
-    alpha_pass: float
-    margin: float
-    disagreement: float
-    disagreement_labels: int
-    errors: float
-    latency_factor: float
-    latency_share: float
-    slot_seconds: float
-    say_every: int
-    remembered: int
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """All of it."""
 
@@ -114,7 +97,6 @@ class Policy:
     harm: HarmPolicy
     shape: ShapePolicy
     retrain: RetrainPolicy
-    challenger: ChallengerPolicy
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
@@ -130,7 +112,6 @@ class Policy:
             harm=_section(HarmPolicy, document, "harm"),
             shape=_section(ShapePolicy, document, "shape"),
             retrain=_section(RetrainPolicy, document, "retrain"),
-            challenger=_section(ChallengerPolicy, document, "challenger"),
         )
 
 

@@ -31,7 +31,6 @@ from services.monitor.domain import (
     risk,
     trace,
 )
-from services.monitor.domain.challenge import betting, challenge, pairs
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.kswin import KswinBank
@@ -42,22 +41,7 @@ CODEC: Final = 1
 _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
-_MODULES: Final = (
-    betting,
-    camera,
-    case,
-    challenge,
-    events,
-    labels,
-    merge,
-    model,
-    pairs,
-    recency,
-    reference,
-    retraining,
-    risk,
-    trace,
-)
+_MODULES: Final = (camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace)
 _CLASSES: Final = {
     name: kind
     for module in _MODULES

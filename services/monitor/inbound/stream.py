@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import (
-    ALIASES_PUBLISHED,
     ANNOTATION_CONFIRMED,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
@@ -37,14 +36,7 @@ from services.monitor.handlers import Judge, Judgement
 _BATCH: Final = 1000
 _LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
 HANDLER: Final = "judge-drift"
-TOPICS: Final = (
-    PREDICTION_MADE,
-    ANNOTATION_CONFIRMED,
-    RUN_FINISHED,
-    VERSION_JUDGED,
-    DEPLOYMENT_CHANGED,
-    ALIASES_PUBLISHED,
-)
+TOPICS: Final = (PREDICTION_MADE, ANNOTATION_CONFIRMED, RUN_FINISHED, VERSION_JUDGED, DEPLOYMENT_CHANGED)
 _HOLDS: Final = PREDICTION_MADE.name
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
 _IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.

@@ -1,1 +1,0 @@
-"""Challenger against champion on live traffic: paired outcomes, tests that may be looked at any time, a verdict."""
