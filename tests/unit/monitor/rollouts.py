@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Input, Judged, Labelled, PredictionOf, RolloutKnown, Seen
+from services.monitor.domain.events import DRIFT, Input, Judged, Labelled, PredictionOf, RolloutKnown, Seen
 from services.monitor.domain.policy import Policy
 from tests.unit.monitor.worlds import EPOCH, policy
 
@@ -21,9 +21,10 @@ Record = tuple[str, bool, Input]
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Requests a second apart on one camera. The champion is right with probability `right`; the challenger loses
-    `lost` of its right answers and mends `mended` of all requests that the champion has wrong. `shuffled`: its classes
-    are permuted.
+    """Requests `apart` seconds from each other, of clients unless there is a camera.
+
+    The champion is right with probability `right`; the challenger loses `lost` of all requests and mends `mended`, so
+    its error is higher by `lost` - `mended`. `shuffled`: its classes have changed places.
     """
 
     seed: int
@@ -34,10 +35,12 @@ class Rollout:
     shuffled: bool = False
     labelled: float = 1.0
     label_delay: int = 100
+    camera_id: str = ""
+    apart: float = 0.05
     rollout: RolloutKnown = ROLLOUT
 
     def records(self) -> Iterator[list[Record]]:
-        """Batches of what one second brings; labels come `label_delay` requests late."""
+        """Batches of what one request brings; labels come `label_delay` requests late."""
         rng = np.random.default_rng(self.seed)
         truth, other = rng.integers(0, CLASSES, self.requests), rng.integers(1, CLASSES, (2, self.requests))
         chance = rng.random((3, self.requests))
@@ -58,31 +61,39 @@ class Rollout:
                 batch.append(self.label(m, n, int(truth[m]), int(champion[m])))
             yield batch
 
+    def time(self, n: int) -> float:
+        """When request `n` arrived."""
+        return EPOCH + 1.0 + n * self.apart
+
     def seen(self, n: int, version: str, said: int) -> Record:
         """An answer to request `n`."""
         role = "champion" if version == "1" else "shadow"
-        at, asset = EPOCH + 1.0 + n, f"a{n}"
+        asset, key = f"a{n}", f"p{n}/{version}"
         item = Seen(
-            at, f"p{n}/{version}", "", "m", version, role, "c", asset, str(said), 0.9, FEATURES, asset, "r1", 5.0
+            self.time(n), key, "", "m", version, role, self.camera_id, asset, str(said), 0.9, FEATURES, asset, "r1", 5.0
         )
         return ("predictions/0", True, item)
 
     def label(self, m: int, n: int, truth: int, said: int) -> Record:
-        """The label of request `m`, given at the time of request `n`."""
+        """The label of request `m`, given at the time of request `n`; drawn as for a drift, which costs less time."""
         reference = PredictionOf("m", "1", "champion", str(said), 0.9)
-        at, taken = EPOCH + 1.5 + n, EPOCH + 1.0 + m
-        item = Labelled(at, f"l{m}", "", f"a{m}", "c", taken, 1, str(truth), "uniform", 0.05, (reference,))
+        given = self.time(n) + 0.5 * self.apart
+        item = Labelled(
+            given, f"l{m}", "", f"a{m}", self.camera_id, self.time(m), 1, str(truth), DRIFT, 0.05, (reference,)
+        )
         return ("labels/0", False, item)
 
-    def run(self, used: Policy | None = None, until: frozenset[str] = frozenset()) -> tuple[list[Judged], Engine]:
+    def run(self, used: Policy | None = None, until: frozenset[str] = frozenset()) -> list[Judged]:
         """Everything that is said of the challenger, up to the first verdict among `until`."""
         engine = Engine.new(used or policy())
         said: list[Judged] = []
-        for batch in self.records():
-            said += [f for f in engine.feed(batch) if isinstance(f, Judged)]
-            if said and said[-1].verdict in until:
-                return said, engine
-        return said + [f for f in engine.drain() if isinstance(f, Judged)], engine
+        for batch in (*self.records(), None):
+            findings = engine.drain() if batch is None else engine.feed(batch)
+            said += [f for f in findings if isinstance(f, Judged)]
+            place = next((n for n, one in enumerate(said) if one.verdict in until), None)
+            if place is not None:
+                return said[: place + 1]
+        return said
 
 
 def without_disagreement() -> Policy:
