@@ -225,10 +225,20 @@ MONITOR_LATE: Final = Counter(
     "irisloop_monitor_late_total", "Records that came after their turn and were judged at once."
 )
 MONITOR_FINDINGS: Final = Counter(
-    "irisloop_monitor_findings_total", "What the judge said; kind: DriftFound, Alert, Request, Refusal.", ["kind"]
+    "irisloop_monitor_findings_total",
+    "What the judge said; kind: DriftFound, Alert, Request, Refusal, Judged.",
+    ["kind"],
 )
 MONITOR_STEP_SECONDS: Final = Histogram(
     "irisloop_monitor_step_seconds", "Time to judge a batch.", buckets=LATENCY_BUCKETS
+)
+MONITOR_CHALLENGER_PAIRS: Final = Gauge(
+    "irisloop_monitor_challenger_pairs", "Pairs of answers behind the newest judgement of a challenger.", ["model"]
+)
+MONITOR_CHALLENGER_E_VALUE: Final = Gauge(
+    "irisloop_monitor_challenger_e_value",
+    "E-value in the newest judgement; test: worse, better, not_worse, errors, disagreement, latency.",
+    ["model", "test"],
 )
 MONITOR_SNAPSHOT_BYTES: Final = Gauge("irisloop_monitor_snapshot_bytes", "Size of the pieces of state last written.")
 MONITOR_ROWS: Final = Counter(

@@ -11,6 +11,8 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import wire
 from services.monitor.domain import conduct, risk
+from services.monitor.domain.challenge import verdict
+from services.monitor.domain.challenge.trial import Trial
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Risk
 from services.monitor.domain.model import ModelWatch
@@ -61,12 +63,31 @@ class Reader:
 
         return pb.ListDecisionsResponse(decisions=await asyncio.to_thread(self.judge.look, view))
 
+    async def challenges(self, model: str) -> list[tuple[pb.ChallengerJudged, dict[str, int]]]:
+        """Rollouts under way as they stand now, each with what was left out: labels and pairs, counted by reason."""
+
+        def view(engine: Engine) -> list[tuple[pb.ChallengerJudged, dict[str, int]]]:
+            policy = engine.policy.challenge
+            trials = [w.trial for w in _watches(engine, model) if w.trial is not None]
+            now = [verdict.judged(t, engine.clock, "", *verdict.reached(t, policy)) for t in trials]
+            return [(wire.judged_message(j), _left_out(t)) for j, t in zip(now, trials, strict=True)]
+
+        return await asyncio.to_thread(self.judge.look, view)
+
     async def accuracy(self, request: pb.GetAccuracyRequest) -> pb.GetAccuracyResponse:
         """The share of right predictions among labelled ones, with a 95 % Wilson interval."""
         right, labels = await self.analytics.accuracy(request)
         low, high = risk.wilson(right, labels, 1.96)
         share = right / labels if labels else 0.0
         return pb.GetAccuracyResponse(labels=labels, accuracy=share, accuracy_low=low, accuracy_high=high)
+
+
+def _left_out(trial: Trial) -> dict[str, int]:
+    return {
+        "labels_not_random": trial.not_random,
+        "labels_revised": trial.revised,
+        "pairs_without_partner": trial.book.dropped,
+    }
 
 
 def _watches(engine: Engine, model: str) -> Sequence[ModelWatch]:

@@ -11,7 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.registry.v1 import registry_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ALERT_RAISED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
+from irisloop.topics import ALERT_RAISED, CHALLENGER_JUDGED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import Delivery, Event
@@ -27,13 +27,16 @@ from services.monitor.domain.events import (
     Finding,
     Incident,
     Input,
+    Judged,
     Labelled,
     PredictionOf,
     Refusal,
     Request,
     Risk,
+    RolloutKnown,
     RunEnded,
     Seen,
+    TestResult,
     VersionKnown,
 )
 from services.monitor.domain.retraining import derive
@@ -81,6 +84,8 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return _version_known(delivery, value)
         case serving_pb2.DeploymentChanged():
             return _deployed(delivery, value.deployment)
+        case registry_pb2.AliasesPublished():
+            return _rollout_known(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -91,7 +96,7 @@ def _required(value: str, field: str) -> str:
 
 
 def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
-    if p.historical or p.error or not p.scores:
+    if p.historical or not (p.error or p.scores):
         return None
     return Seen(
         at=_at(p.captured_at, delivery),
@@ -102,9 +107,13 @@ def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
         role=p.role,
         camera_id=p.camera_id,
         asset_id=p.asset_id,
-        class_name=p.scores[0].class_name,
-        score=p.scores[0].score,
-        features=features_of(p.features),
+        class_name="" if p.error else p.scores[0].class_name,
+        score=0.0 if p.error else p.scores[0].score,
+        features=() if p.error else features_of(p.features),
+        pair_id=p.pair_id,
+        rollout_id=p.rollout_id,
+        latency_ms=p.latency_ms,
+        failed=bool(p.error),
     )
 
 
@@ -202,6 +211,21 @@ def _deployed(delivery: Delivery[Any], d: serving_pb2.Deployment) -> Deployed:
     )
 
 
+def _rollout_known(delivery: Delivery[Any], value: registry_pb2.AliasesPublished) -> RolloutKnown:
+    r = value.rollout
+    return RolloutKnown(
+        at=delivery.ce_time.timestamp(),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(value.model, "model"),
+        id=r.id,
+        champion=r.champion,
+        challenger=r.challenger,
+        stage=registry_pb2.Stage.Name(r.stage).removeprefix("STAGE_").lower(),
+        started_at=seconds(r.started_at),
+    )
+
+
 def event_of(finding: Finding) -> Event[Any]:
     """A finding as an event; the same finding has the same id."""
     at, trace = moment(finding.at), finding.traceparent
@@ -216,6 +240,10 @@ def event_of(finding: Finding) -> Event[Any]:
             return Event(RETRAIN_REQUESTED, finding.model, _request(finding), finding.id, at, trace)
         case Refusal():
             return Event(RETRAIN_DECLINED, finding.model, _refusal(finding), finding.id, at, trace)
+        case Judged():
+            numbers = (finding.verdict, str(finding.pairs), str(finding.labelled))
+            ce_id = derive("challenge", finding.rollout_id, *numbers)
+            return Event(CHALLENGER_JUDGED, finding.model, judged_message(finding), ce_id, at, trace)
 
 
 def _alert(a: Alert) -> pb.AlertRaised:
@@ -241,6 +269,36 @@ def _request(r: Request) -> pb.RetrainRequested:
 def _refusal(r: Refusal) -> pb.RetrainDeclined:
     return pb.RetrainDeclined(
         id=r.id, model=r.model, incident_id=r.incident_id, reason=r.reason, declined_at=stamp(r.at)
+    )
+
+
+def judged_message(j: Judged) -> pb.ChallengerJudged:
+    """A judgement of a challenger as the contract has it."""
+    return pb.ChallengerJudged(
+        model=j.model,
+        champion=j.champion,
+        challenger=j.challenger,
+        verdict=j.verdict,
+        pairs=j.pairs,
+        mean_difference=j.mean_difference,
+        rollout_id=j.rollout_id,
+        labelled_pairs=j.labelled,
+        tests=[_test_message(test) for test in j.tests],
+        coverage=j.coverage,
+        reason=j.reason,
+        judged_at=stamp(j.at),
+    )
+
+
+def _test_message(t: TestResult) -> pb.SequentialTest:
+    return pb.SequentialTest(
+        name=t.name,
+        e_value=t.e_value,
+        alpha=t.alpha,
+        limit=t.limit,
+        mean=t.mean,
+        outcomes=t.outcomes,
+        rejected=t.rejected,
     )
 
 

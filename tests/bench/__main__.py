@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Final
 
-MEASUREMENTS: Final = ("bus", "ingest", "latency")
+MEASUREMENTS: Final = ("bus", "ingest", "latency", "challenge")
 
 
 def main() -> int:

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field
 from math import floor
 
 from services.monitor.domain import conduct
-from services.monitor.domain.events import CHAMPION, Deployed, Finding, Input, Labelled, RunEnded, Seen, VersionKnown
+from services.monitor.domain.challenge.verdict import say
+from services.monitor.domain.events import (
+    CHAMPION,
+    Deployed,
+    Finding,
+    Input,
+    Judged,
+    Labelled,
+    RolloutKnown,
+    RunEnded,
+    Seen,
+    VersionKnown,
+)
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -61,6 +73,8 @@ class Engine:
         elif isinstance(item, Labelled):
             for name in sorted({p.model for p in item.predictions if p.role == CHAMPION}):
                 self.watch(name).label(item, self.policy)
+            for name in sorted(self.models):
+                yield from self._label_trial(self.models[name], item)
         elif isinstance(item, RunEnded):
             because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
             self.watch(item.model).ledger.close(item.request_id, item.at, because)
@@ -68,12 +82,30 @@ class Engine:
             self.watch(item.model).know(item, self.policy)
         elif isinstance(item, Deployed):
             self.watch(item.model).deploy(item)
+        elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
+            self.watch(item.model).roll_out(item, self.policy)
 
     def _see(self, item: Seen) -> Iterator[Finding]:
+        watch = self.models.get(item.model)
+        if watch is not None:
+            yield from self._see_trial(watch, item)
+        if item.failed:
+            return
         watch = self.watch(item.model)
         if watch.see(item, self.policy):
             yield from conduct.close(watch, item.at)
             watch.adopt(self.policy)
+
+    def _see_trial(self, watch: ModelWatch, item: Seen) -> Iterator[Judged]:
+        if watch.trial is not None and watch.trial.concerns(item):
+            watch.trial.excused = watch.case is not None
+            watch.trial.see(item, self.policy.challenge)
+            yield from say(watch.trial, item, self.policy.challenge)
+
+    def _label_trial(self, watch: ModelWatch, item: Labelled) -> Iterator[Judged]:
+        if watch.trial is not None and any(p.model == watch.model for p in item.predictions):
+            watch.trial.label(item, self.policy.challenge)
+            yield from say(watch.trial, item, self.policy.challenge)
 
     def watch(self, model: str) -> ModelWatch:
         """A model's state, begun when it is first heard of."""

@@ -57,7 +57,7 @@ class Shape(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of
-    `channels.FEATURES`, NaN where absent.
+    `channels.FEATURES`, NaN where absent. `failed`: there is an error instead of an answer.
     """
 
     at: float
@@ -71,6 +71,10 @@ class Seen:
     class_name: str
     score: float
     features: tuple[float, ...]
+    pair_id: str = ""
+    rollout_id: str = ""
+    latency_ms: float = 0.0
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,24 @@ class Deployed:
     state: str
 
 
-Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed
+@dataclass(frozen=True, slots=True)
+class RolloutKnown:
+    """Registry said which rollout of a model is under way; `id` empty: none. `stage` is shadow, canary, experiment or
+    watch.
+    """
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    id: str
+    champion: str
+    challenger: str
+    stage: str
+    started_at: float
+
+
+Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +270,36 @@ class Refusal:
     reason: str
 
 
-Finding: TypeAlias = DriftFound | Alert | Request | Refusal
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """One sequential test as it stands; it rejects at an e-value of 1 / alpha or above."""
+
+    name: str
+    e_value: float
+    alpha: float
+    limit: float
+    mean: float
+    outcomes: int
+    rejected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Challenger against champion: better, equal, worse or undecided, with the numbers behind it."""
+
+    at: float
+    traceparent: str
+    model: str
+    champion: str
+    challenger: str
+    rollout_id: str
+    verdict: str
+    pairs: int
+    labelled: int
+    mean_difference: float
+    coverage: float
+    reason: str
+    tests: tuple[TestResult, ...]
+
+
+Finding: TypeAlias = DriftFound | Alert | Request | Refusal | Judged

@@ -8,6 +8,7 @@ import numpy as np
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
+from services.monitor.domain.challenge.trial import Trial
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     CHAMPION,
@@ -18,6 +19,7 @@ from services.monitor.domain.events import (
     Labelled,
     Refusal,
     Request,
+    RolloutKnown,
     Seen,
     State,
     VersionKnown,
@@ -58,6 +60,7 @@ class ModelWatch:
     ledger: Ledger = field(default_factory=Ledger)
     incidents: list[Incident] = field(default_factory=list)
     decisions: list[Request | Refusal] = field(default_factory=list)
+    trial: Trial | None = None
 
     def see(self, item: Seen, policy: Policy) -> bool:
         """Take a prediction; True when the champion has changed with it: the caller closes what is open, then
@@ -143,6 +146,18 @@ class ModelWatch:
             self.deployments[item.replica] = item.version
         elif item.state == "unloaded" and self.deployments.get(item.replica) == item.version:
             del self.deployments[item.replica]
+
+    def roll_out(self, item: RolloutKnown, policy: Policy) -> None:
+        """Registry named the rollout under way: another one is judged anew, a later stage of the same one goes on."""
+        if not (item.id and item.champion and item.challenger) or item.champion == item.challenger:
+            self.trial = None
+            return
+        known = self.trial.rollout if self.trial else None
+        same = known and (known.id, known.champion, known.challenger) == (item.id, item.champion, item.challenger)
+        if self.trial is None or not same:
+            self.trial = Trial.begin(item, policy.challenge)
+        self.trial.rollout = item
+        self.trial.changes += 1
 
     def state(self) -> State:
         """The incident's while there is one, else the furthest camera's."""

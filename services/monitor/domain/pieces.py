@@ -5,6 +5,8 @@
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
 <model>@labels/<slot>     its labels, 64 to a piece
+<model>@challenge         a rollout on trial without its pairs
+<model>@challenge/<slot>  its pairs, 256 to a piece
 <model>/<camera>          a camera without its trace
 <model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
 """
@@ -16,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.model import ModelWatch
@@ -58,7 +61,12 @@ class Snapshots:
 
     def _model(self, name: str, watch: ModelWatch) -> Iterator[tuple[str, bytes]]:
         bare = replace(
-            watch, cameras={}, book=LabelBook(watch.book.capacity, {}, watch.book.count), incidents=[], decisions=[]
+            watch,
+            cameras={},
+            book=LabelBook(watch.book.capacity, {}, watch.book.count),
+            incidents=[],
+            decisions=[],
+            trial=None,
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
         yield name, dump([bare, sorted(watch.cameras), floor])
@@ -71,6 +79,9 @@ class Snapshots:
             key = f"{name}@labels/{slot % _label_slots(watch)}"
             if self._is_new(key, (slot, len(entries), entries[-1].number)):
                 yield key, dump(entries)
+        for suffix, stamp, value in trials.cut(watch.trial):
+            if self._is_new(f"{name}@challenge{suffix}", stamp):
+                yield f"{name}@challenge{suffix}", dump(value())
         for camera in watch.cameras.values():
             yield from self._camera(f"{name}/{camera.camera_id}", watch.version, camera)
 
@@ -125,6 +136,7 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
         watch, cameras, floor = load(pieces[name])
         watch.incidents, watch.decisions = load(pieces[f"{name}@history"])
         _rebuild_labels(name, watch, floor, pieces)
+        watch.trial = trials.join(f"{name}@challenge", pieces)
         for camera_id in cameras:
             version, camera = load(pieces[f"{name}/{camera_id}"])
             if version == watch.version:

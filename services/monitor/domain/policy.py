@@ -87,6 +87,22 @@ class RetrainPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ChallengePolicy:
+    """How a challenger is judged against the champion."""
+
+    alpha: float
+    margin: float
+    slot_seconds: float
+    propensity: float
+    disagreement_share: float
+    disagreement_labels: int
+    latency_factor: float
+    latency_share: float
+    remembered: int
+    say_every: int
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """All of it."""
 
@@ -97,6 +113,7 @@ class Policy:
     harm: HarmPolicy
     shape: ShapePolicy
     retrain: RetrainPolicy
+    challenge: ChallengePolicy
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
@@ -112,6 +129,7 @@ class Policy:
             harm=_section(HarmPolicy, document, "harm"),
             shape=_section(ShapePolicy, document, "shape"),
             retrain=_section(RetrainPolicy, document, "retrain"),
+            challenge=_section(ChallengePolicy, document, "challenge"),
         )
 
 

@@ -31,6 +31,7 @@ from services.monitor.domain import (
     risk,
     trace,
 )
+from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.kswin import KswinBank
@@ -41,7 +42,9 @@ CODEC: Final = 1
 _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
-_MODULES: Final = (camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace)
+_MODULES: Final = (
+    betting, camera, case, events, labels, merge, model, pairs, recency, reference, retraining, risk, trace, trial,
+)  # fmt: skip
 _CLASSES: Final = {
     name: kind
     for module in _MODULES

@@ -30,6 +30,10 @@ def routes(reader: queries.Reader) -> APIRouter:
     async def decisions(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:
         return _json(await reader.decisions(pb.ListDecisionsRequest(model=model, limit=limit, since=_stamp(since))))
 
+    @router.get("/challenges")
+    async def challenges(model: str = "") -> dict[str, Any]:
+        return {"challenges": [{**_json(one), "left_out": out} for one, out in await reader.challenges(model)]}
+
     @router.get("/accuracy")
     async def accuracy(
         model: str, version: str = "", role: str = "", since: datetime | None = None, until: datetime | None = None

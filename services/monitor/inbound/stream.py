@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import (
+    ALIASES_PUBLISHED,
     ANNOTATION_CONFIRMED,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
@@ -19,6 +20,8 @@ from irisloop.topics import (
 from services.common.bus import Bus, Delivery, Event, Outcome, Stream
 from services.common.errors import InvalidMessage, PoisonedDelivery
 from services.common.metrics import (
+    MONITOR_CHALLENGER_E_VALUE,
+    MONITOR_CHALLENGER_PAIRS,
     MONITOR_FINDINGS,
     MONITOR_INPUTS,
     MONITOR_LATE,
@@ -27,7 +30,7 @@ from services.common.metrics import (
 )
 from services.common.telemetry import log
 from services.monitor import wire
-from services.monitor.domain.events import Input
+from services.monitor.domain.events import Input, Judged
 from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
@@ -36,7 +39,14 @@ from services.monitor.handlers import Judge, Judgement
 _BATCH: Final = 1000
 _LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
 HANDLER: Final = "judge-drift"
-TOPICS: Final = (PREDICTION_MADE, ANNOTATION_CONFIRMED, RUN_FINISHED, VERSION_JUDGED, DEPLOYMENT_CHANGED)
+TOPICS: Final = (
+    PREDICTION_MADE,
+    ANNOTATION_CONFIRMED,
+    RUN_FINISHED,
+    VERSION_JUDGED,
+    DEPLOYMENT_CHANGED,
+    ALIASES_PUBLISHED,
+)
 _HOLDS: Final = PREDICTION_MADE.name
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
 _IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.
@@ -102,6 +112,8 @@ class DriftStream:
         events = [wire.event_of(finding) for finding in judgement.findings]
         for finding in judgement.findings:
             MONITOR_FINDINGS.labels(type(finding).__name__).inc()
+            if isinstance(finding, Judged):
+                _show(finding)
         late, taken, clock = self._judge.look(lambda e: (e.merger.late, e.taken, e.clock))
         MONITOR_LATE.inc(max(late - self._late, 0))
         self._late = late
@@ -111,6 +123,12 @@ class DriftStream:
             ce_id = derive("snapshot", key, str(taken), str(clock))
             events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock), partition=_PARTITION))
         return Outcome(events)
+
+
+def _show(judged: Judged) -> None:
+    MONITOR_CHALLENGER_PAIRS.labels(judged.model).set(judged.pairs)
+    for test in judged.tests:
+        MONITOR_CHALLENGER_E_VALUE.labels(judged.model, test.name).set(test.e_value)
 
 
 def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None:

@@ -1,0 +1,58 @@
+"""How soon and how surely a challenger is judged, on seeded rollouts that go through the engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from services.monitor.domain.events import Judged
+from tests.unit.monitor.rollouts import Rollout, without_disagreement
+
+RUNS = range(20)
+WORSE = frozenset({"worse"})
+GOOD = frozenset({"equal", "better"})
+
+
+def ends(said: list[list[Judged]]) -> Counter[str]:
+    """How often which verdict was the last word."""
+    return Counter(one[-1].verdict for one in said)
+
+
+def test_a_bad_version_is_worse_within_60_labels_although_they_come_late() -> None:
+    used = without_disagreement()
+    said = [Rollout(seed, 300, shuffled=True).run(used, WORSE) for seed in RUNS]
+    assert ends(said) == {"worse": 20}
+    assert max(one[-1].labelled for one in said) <= 60
+    assert "(worse, e-value" in said[0][-1].reason
+
+
+def test_a_bad_version_is_worse_within_300_answers_without_labels() -> None:
+    said = [Rollout(seed, 300, shuffled=True, labelled=0.0).run(until=WORSE) for seed in RUNS]
+    assert ends(said) == {"worse": 20}
+    assert max(one[-1].pairs for one in said) <= 300
+    assert {one[-1].labelled for one in said} == {0}
+    assert "(disagreement, e-value" in said[0][-1].reason
+
+
+def test_an_equal_or_better_version_is_accepted_within_2000_pairs() -> None:
+    equal = [Rollout(seed, lost=0.01, mended=0.01).run(until=GOOD) for seed in RUNS[:10]]
+    better = [Rollout(seed, lost=0.01, mended=0.03).run(until=GOOD) for seed in RUNS[10:]]
+    assert sum(ends(equal + better).values()) == 20
+    assert set(ends(equal + better)) <= GOOD
+    assert max(one[-1].labelled for one in equal + better) <= 2000
+
+
+def test_a_version_that_errs_more_often_by_three_in_a_hundred_is_never_accepted() -> None:
+    said = [Rollout(seed, lost=0.04, mended=0.01).run() for seed in RUNS]
+    assert not [one for run in said for one in run if one.verdict in GOOD]
+    merits = [t for run in said for t in run[-1].tests if t.name in ("better", "not_worse")]
+    assert not [t for t in merits if t.rejected]
+
+
+def test_a_clearly_better_version_is_called_better() -> None:
+    said = [Rollout(seed, lost=0.01, mended=0.06).run(until=frozenset({"better"})) for seed in range(5)]
+    assert ends(said) == {"better": 5}
+
+
+def test_of_100_rollouts_between_equals_at_most_three_are_called_worse() -> None:
+    said = [Rollout(seed, 800, lost=0.03, mended=0.03).run(until=WORSE) for seed in range(1000, 1100)]
+    assert sum(one[-1].verdict == "worse" for one in said) <= 3
