@@ -120,8 +120,13 @@ def test_only_the_first_label_counts_and_only_one_drawn_at_random() -> None:
 
 
 def test_a_label_that_was_likelier_to_be_drawn_weighs_less() -> None:
-    pairs = [seen(1.0, v, v, asset_id="a") for v in "12"]
-    assert tried([*pairs, label(3.0, "a", "1", propensity=0.8)]).tests["worse"].weight == pytest.approx(0.1)
+    pairs = [seen(1.0 + at, v, v, asset_id=name) for at, name in enumerate("abc") for v in "12"]
+    labels = [label(9.0, "a", "1", propensity=0.8), label(10.0, "b", "1", propensity=0.4)]
+    likelier = label(11.0, "c", "1", propensity=0.8)
+    assert tried([*pairs, *labels]).tests["worse"].weight == pytest.approx(2.0)
+    assert tried([*pairs, *labels, likelier]).tests["worse"].weight == pytest.approx(2.5)
+    rare = [label(9.0, "a", "1", propensity=0.001), label(10.0, "b", "1", propensity=0.8)]
+    assert tried([*pairs, *rare]).tests["worse"].weight == pytest.approx(1.1)
 
 
 def test_a_challenger_that_fails_where_the_champion_answers_is_worse_and_drift_hears_none_of_it() -> None:
