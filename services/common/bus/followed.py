@@ -27,6 +27,8 @@ from services.common.settings import CommonSettings
 from services.common.telemetry import log
 
 CATCH_UP_MS: Final = 50
+LONG_POLL_MS: Final = 400
+"""The broker answers sooner when there is something; asking more often costs both sides for topics that rest."""
 
 
 class FollowedTopic:
@@ -67,7 +69,7 @@ class FollowedTopic:
     async def _session(self) -> None:
         """One client's life. Raises what ended it."""
         name = f"irisloop.{self._service}.{self._follow.handler}"
-        consumer = make_consumer(self._settings.kafka, name, [self._follow.topic])
+        consumer = make_consumer(self._settings.kafka, name, [self._follow.topic], fetch_max_wait_ms=LONG_POLL_MS)
         await start(consumer)
         work: asyncio.Task[None] | None = None
         try:

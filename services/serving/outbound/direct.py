@@ -20,7 +20,8 @@ from services.serving.outbound.spool import SpoolWriter, Tally, position
 
 AT_ONCE: Final = 256
 """Calls made into records between two looks at the event loop."""
-FLUSH_S: Final = 0.05
+FLUSH_S: Final = 0.08
+"""What a kill may cost; beyond it, nothing that was answered."""
 LOOK_EVERY: Final = 10
 """Flushes between two looks at what is published."""
 HURRY: Final = (1 / 16, 1 / 4)

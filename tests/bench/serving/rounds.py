@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -20,6 +21,10 @@ ROADS: Final[Mapping[Road, str]] = {
     "http": "HTTP binary (h2load)",
     "grpc-python": "gRPC (grpc.aio clients)",
 }
+REST_S: Final = 0.3
+RESTING: Final = 0.15
+"""Of a core: a server that rests still polls Kafka."""
+SETTLED_AFTER_S: Final = 15.0
 WARM_UP_S: Final = 1.0
 ANSWERED: Final = 0.98
 """Share of the expected bytes that must have come: errors have no body, and the last calls are cut off by the clock."""
@@ -105,6 +110,7 @@ class Bench:
         size = self._check(server, case)
         before, cpu = _counted(server, case.model), cpu_seconds(server.pid)
         load = self._load(server, case, seconds)
+        settle(server.pid)
         cpu = cpu_seconds(server.pid) - cpu
         _require(key, case, load, size, before, _counted(server, case.model))
         self._check(server, case)
@@ -123,6 +129,17 @@ class Bench:
             return python_load.run(server.grpc, message, case.clients, seconds)
         make = payloads.http_target if case.road == "http" else payloads.grpc_target
         return self.h2load.run(make(server, model), case.clients, seconds)
+
+
+def settle(pid: int) -> None:
+    """Wait until a server rests: what it puts off until after the answers is its own time, and not the next one's."""
+    used, deadline = cpu_seconds(pid), time.monotonic() + SETTLED_AFTER_S
+    while time.monotonic() < deadline:
+        time.sleep(REST_S)
+        now = cpu_seconds(pid)
+        if now - used < RESTING * REST_S:
+            return
+        used = now
 
 
 def _counted(server: Server, model: str) -> tuple[int, int] | None:

@@ -82,8 +82,10 @@ class Ground:
 class BenchIrisloop(Irisloop):
     """`irisloop serve` as the conformance suite starts it, with its own home and log, and Kafka where events are on."""
 
-    def __init__(self, repository: Path, *, home: Path, arguments: Sequence[str], kafka: str) -> None:
+    def __init__(self, repository: Path, *, home: Path, arguments: Sequence[str], kafka: str, replica: int) -> None:
+        """`replica`: another number for each server on one Kafka, or they take each other for a revenant."""
         self._kafka = kafka
+        self._replica = replica
         super().__init__(repository, home=home, arguments=arguments)
         home.mkdir(parents=True, exist_ok=True)
         self.log = home / "serve.log"
@@ -93,6 +95,7 @@ class BenchIrisloop(Irisloop):
         found["PYTHONPATH"] = os.pathsep.join(filter(None, [found["PYTHONPATH"], os.environ.get("PYTHONPATH", "")]))
         if self._kafka:
             found["IRISLOOP_KAFKA__BOOTSTRAP_SERVERS"] = self._kafka
+            found["IRISLOOP_REPLICA"] = str(self._replica)
         return found
 
 
@@ -238,4 +241,5 @@ def _irisloop(key: str, ground: Ground) -> BenchIrisloop:
     arguments += ["--events"] if loud else []
     repository = write_onnx(repository_of(key, ground), ground.models, ground.config)
     kafka = ground.kafka if loud else ""
-    return BenchIrisloop(repository, home=ground.folder / key / "home", arguments=arguments, kafka=kafka)
+    home, replica = ground.folder / key / "home", list(LABELS).index(key)
+    return BenchIrisloop(repository, home=home, arguments=arguments, kafka=kafka, replica=replica)
