@@ -4,6 +4,7 @@ was really compared.
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Rollouts:
         self.cameras: Callable[[str], Sequence[str]] = lambda model: ()
         """The cameras that a model's champion predicts on."""
         self._splits: dict[str, tuple[Rollout, int, Split]] = {}
+        self._lock = threading.Lock()
         self._offered: dict[str, int] = defaultdict(int)
         self._compared: dict[str, int] = defaultdict(int)
 
@@ -54,13 +56,13 @@ class Rollouts:
 
     def compare(self, comparison: Comparison) -> None:
         """Have it run beside, when there is room; whoever runs it says `count`."""
-        self._offered[comparison.rollout_id] += 1
-        SERVING_OFFERED.inc()
+        self._offer(comparison.rollout_id)
         self.beside.offer(comparison)
 
     def count(self, rollout_id: str) -> None:
         """One more comparison was made."""
-        self._compared[rollout_id] += 1
+        with self._lock:
+            self._compared[rollout_id] += 1
         SERVING_COMPARED.inc()
 
     def of_camera(self, model: str, role: str, camera: str) -> tuple[str, list[tuple[str, Version]]]:
@@ -76,9 +78,13 @@ class Rollouts:
 
     def compared_on_camera(self, rollout_id: str) -> None:
         """A camera's frame was predicted by both."""
-        self._offered[rollout_id] += 1
-        SERVING_OFFERED.inc()
+        self._offer(rollout_id)
         self.count(rollout_id)
+
+    def _offer(self, rollout_id: str) -> None:
+        with self._lock:
+            self._offered[rollout_id] += 1
+        SERVING_OFFERED.inc()
 
     def applied(self) -> list[Applied]:
         """All that are in force, by model."""
