@@ -13,7 +13,9 @@ from services.common.errors import IrisloopError
 
 WARM: Final = 20_000
 """Inputs until memory has settled."""
+MORE: Final = 80_000
 GROWTH_KB: Final = 20 << 10
+"""For so many inputs more."""
 LONGEST: Final = 10_000
 """Characters of a refusal."""
 
@@ -42,7 +44,8 @@ def throw(
         if tried == WARM:
             settled = resident_kb()
     if settled:
-        assert resident_kb() - settled < GROWTH_KB, f"memory grew by {resident_kb() - settled} KB, seed {seed}"
+        grown, bound = resident_kb() - settled, GROWTH_KB * max(1.0, (tried - WARM) / MORE)
+        assert grown < bound, f"memory grew by {grown} KB from input {WARM} to {tried}, seed {seed}"
     return tried
 
 
