@@ -49,6 +49,8 @@ class Turn:
     p50_ms: float
     p99_ms: float
     rate: float
+    compared: float
+    """Share of the answers at half load, 0 where none was wanted."""
 
 
 @dataclass
@@ -90,12 +92,15 @@ class Bench:
     async def turn(self, capacity: float, seconds: float) -> Turn:
         """Half of the capacity by the clock, then as much as there is."""
         message = payloads.infer_request(MODELS[MODEL], MODELS[MODEL].sample())
+        before = await self.counts()
         found = await asyncio.to_thread(flood.run, self.serving.address, message, capacity / 2, seconds)
+        after = await self.counts()
+        share = (after[1] - before[1]) / max(after[0] - before[0], 1)
         load = await asyncio.to_thread(self.h2load.run, self.target(), CLIENTS, seconds)
         assert self.serving.process is not None
         await asyncio.to_thread(settle, self.serving.process.pid)
         taken = found.accepted
-        return Turn(taken[len(taken) // 2] * 1000, taken[int(len(taken) * 0.99)] * 1000, load.rate)
+        return Turn(taken[len(taken) // 2] * 1000, taken[int(len(taken) * 0.99)] * 1000, load.rate, share)
 
     def target(self) -> Target:
         """For h2load."""
@@ -117,15 +122,10 @@ async def measure(bench: Bench, pairs: int, seconds: float) -> dict[str, Any]:
     await bench.turn(200.0, seconds)  # warms up, the shadow process too
     load = await asyncio.to_thread(bench.h2load.run, bench.target(), CLIENTS, seconds)
     turns: dict[bool, list[Turn]] = {False: [], True: []}
-    shares: list[float] = []
     for number in track(range(pairs), "shadow"):
         for shadow in (number % 2 == 0, number % 2 == 1):
             await bench.publish(shadow)
-            offered, compared = await bench.counts()
             turns[shadow].append(await bench.turn(load.rate, seconds))
-            if shadow:
-                after = await bench.counts()
-                shares.append((after[1] - compared) / max(after[0] - offered, 1))
     ratios = [with_.p50_ms / without.p50_ms for with_, without in zip(turns[True], turns[False], strict=True)]
     rates = [with_.rate / without.rate for with_, without in zip(turns[True], turns[False], strict=True)]
     return {
@@ -133,7 +133,7 @@ async def measure(bench: Bench, pairs: int, seconds: float) -> dict[str, Any]:
         "capacity": round(load.rate, 1),
         "p50_ratio": round(median(ratios), 3),
         "throughput_ratio": round(median(rates), 3),
-        "compared": round(median(shares), 3),
+        "compared": round(median(one.compared for one in turns[True]), 3),
         "p50_ms": {str(key): round(median(one.p50_ms for one in found), 2) for key, found in turns.items()},
         "p99_ms": {str(key): round(median(one.p99_ms for one in found), 2) for key, found in turns.items()},
         "rate": {str(key): round(median(one.rate for one in found), 1) for key, found in turns.items()},

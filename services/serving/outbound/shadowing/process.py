@@ -18,12 +18,15 @@ from services.serving.domain.notes import SHADOW, Comparison, Notes
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.work import Arrays
 from services.serving.outbound.shadowing.ring import Ring, shared_file
-from services.serving.outbound.shadowing.wire import ASK, MOST_LAYOUT, Answered, Layout, decoded_answer
+from services.serving.outbound.shadowing.wire import ASK, MOST_LAYOUT, Answered, Layout, answered
 
 LOOK_S: Final = 0.25
 """Between two looks at whether a rollout wants it."""
 RETRY_S: Final = (0.5, 30.0)
-MOST_WAITING: Final = 1024
+MOST_WAITING: Final = 64
+"""Calls that wait to be compared: more would not be compared sooner on a machine that has no time for them."""
+MOST_LAYOUTS: Final = 1024
+READ_BYTES: Final = 1 << 18
 LAST_S: Final = 1.0
 
 
@@ -80,7 +83,7 @@ class ShadowProcess:
         if found is None and version.card is not None and version.digest:
             if any(array.dtype.hasobject for array in inputs.values()):
                 return None
-            if len(self._layouts) > MOST_WAITING:
+            if len(self._layouts) > MOST_LAYOUTS:
                 self._layouts.clear()
             described = tuple((name, array.dtype.str, array.shape) for name, array in inputs.items())
             outputs = tuple(filter(None, (version.card.scores, version.card.embedding)))
@@ -131,20 +134,21 @@ class ShadowProcess:
     async def _listen(self, child: asyncio.subprocess.Process, ring: Ring) -> bool:
         """Take answers until the child ends, or is wanted no more."""
         assert child.stdout is not None
-        answered = False
+        waiting, any_answer = bytearray(), False
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
-                    length = int.from_bytes(await child.stdout.readexactly(4), "little")
+                    data = await child.stdout.read(READ_BYTES)
             except TimeoutError:
                 if self._wanted():
                     continue
                 return True
-            except asyncio.IncompleteReadError:
-                return answered
-            with suppress(asyncio.IncompleteReadError):
-                self._take(decoded_answer(await child.stdout.readexactly(length)), ring)
-                answered = True
+            if not data:
+                return any_answer
+            waiting += data
+            for answer in answered(waiting):
+                self._take(answer, ring)
+                any_answer = True
 
     def _take(self, answer: Answered, ring: Ring) -> None:
         with self._lock:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -58,16 +59,35 @@ def encoded_answer(answer: Answered) -> bytes:
     return b"".join([ANSWER.pack(size, answer.token, answer.freed, len(head)), head, *body])
 
 
-def decoded_answer(data: bytes) -> Answered:
-    """From everything behind the first length."""
-    _, token, freed, length = ANSWER.unpack_from(b"\0\0\0\0" + data[: ANSWER.size - 4])
-    at = ANSWER.size - 4
-    listed, error = json.loads(data[at : at + length])
-    at += length
-    outputs: dict[str, NDArray[Any]] = {}
-    for name, dtype, shape in listed:
-        outputs[name], at = _array(data, at, dtype, shape)
-    return Answered(token, freed, outputs, error)
+def asked(waiting: bytearray) -> Iterator[tuple[int, int, int, Layout]]:
+    """Token, offset, position behind and layout of each whole question, which leaves the buffer with it."""
+    while len(waiting) >= ASK.size:
+        length, token, offset, freed = ASK.unpack_from(waiting)
+        if len(waiting) < ASK.size + length:
+            return
+        layout = _layout(bytes(waiting[ASK.size : ASK.size + length]))
+        del waiting[: ASK.size + length]
+        yield token, offset, freed, layout
+
+
+@lru_cache(maxsize=256)
+def _layout(data: bytes) -> Layout:
+    return Layout.decoded(data)
+
+
+def answered(waiting: bytearray) -> Iterator[Answered]:
+    """Each whole answer, which leaves the buffer with it."""
+    while len(waiting) >= ANSWER.size:
+        length, token, freed, head = ANSWER.unpack_from(waiting)
+        if len(waiting) < length + 4:
+            return
+        data = bytes(waiting[ANSWER.size : length + 4])
+        del waiting[: length + 4]
+        listed, error = json.loads(data[:head])
+        outputs, at = {}, head
+        for name, dtype, shape in listed:
+            outputs[name], at = _array(data, at, dtype, shape)
+        yield Answered(token, freed, outputs, error)
 
 
 def _array(data: bytes, at: int, dtype: str, shape: Sequence[int]) -> tuple[NDArray[Any], int]:
