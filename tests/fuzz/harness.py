@@ -14,8 +14,8 @@ from services.common.errors import IrisloopError
 WARM: Final = 20_000
 """Inputs until memory has settled."""
 MORE: Final = 80_000
+"""Inputs between two looks at it."""
 GROWTH_KB: Final = 20 << 10
-"""For so many inputs more."""
 LONGEST: Final = 10_000
 """Characters of a refusal."""
 
@@ -29,7 +29,7 @@ def throw(
     """
     seed = random.SystemRandom().randrange(2**32) if seed is None else seed
     rng = random.Random(seed)
-    ends, tried, settled = time.monotonic() + seconds, 0, 0
+    ends, memory = time.monotonic() + seconds, Memory(seed)
     while time.monotonic() < ends:
         data = damaged(rng, rng.choice(seeds)) if rng.random() < 0.9 else rng.randbytes(rng.randrange(200))
         try:
@@ -38,15 +38,40 @@ def throw(
             str(error).encode()
             assert len(str(error)) < LONGEST
         except Exception as error:
-            error.add_note(f"seed {seed}, input {tried}: {data[:200]!r}")
+            error.add_note(f"seed {seed}, input {memory.tried}: {data[:200]!r}")
             raise
-        tried += 1
-        if tried == WARM:
-            settled = resident_kb()
-    if settled:
-        grown, bound = resident_kb() - settled, GROWTH_KB * max(1.0, (tried - WARM) / MORE)
-        assert grown < bound, f"memory grew by {grown} KB from input {WARM} to {tried}, seed {seed}"
-    return tried
+        memory.count()
+    return memory.end()
+
+
+class Memory:
+    """Counts inputs, and holds what the process keeps to a bound: 20 MiB from input 20,000 to 100,000, and in as many
+    inputs again from there on.
+    """
+
+    def __init__(self, seed: int, warm: int = WARM) -> None:
+        """`warm`: inputs until it is expected to have settled."""
+        self._seed = seed
+        self._next = warm
+        self._settled = 0
+        self.tried = 0
+
+    def count(self) -> None:
+        """One more. Raises `AssertionError`."""
+        self.tried += 1
+        if self.tried == self._next:
+            self._check()
+            self._settled, self._next = resident_kb(), self._next + MORE
+
+    def end(self) -> int:
+        """How many there were. Raises `AssertionError`."""
+        self._check()
+        return self.tried
+
+    def _check(self) -> None:
+        if self._settled:
+            grown = resident_kb() - self._settled
+            assert grown < GROWTH_KB, f"memory grew by {grown} KB up to input {self.tried}, seed {self._seed}"
 
 
 def damaged(rng: random.Random, seed: bytes) -> bytes:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from services.local.cli import serving_options as options
 from services.local.cli.session import complain, console, show_json, wait_for
 from services.local.cli.triton import settings_of, unknown_options
 from services.local.errors import LocalError
@@ -22,103 +23,40 @@ def add_to(app: typer.Typer) -> None:
     app.command()(migrate)
 
 
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
-
-
-def _flag(name: str, help: str) -> Any:
-    return _option(name, help=help, metavar="true|false")
-
-
 def serve(
     context: typer.Context,
-    model_repository: Annotated[
-        list[str] | None,
-        _option("--model-repository", "--model-store", help="Folder of models, or s3://bucket/prefix.", metavar="DIR"),
-    ] = None,
-    model_control_mode: Annotated[
-        str | None,
-        _option(
-            "--model-control-mode",
-            help="Load all at the start, look again, or load when told.",
-            metavar="none|poll|explicit",
-        ),
-    ] = None,
-    load_model: Annotated[
-        list[str] | None,
-        _option(
-            "--load-model", help="With explicit: load this one at the start; repeat it; '*' is all.", metavar="NAME"
-        ),
-    ] = None,
-    repository_poll_secs: Annotated[
-        int | None, _option("--repository-poll-secs", help="With poll: how often.", metavar="S")
-    ] = None,
-    model_config_name: Annotated[
-        str | None, _option("--model-config-name", help="Prefer configs/<NAME>.pbtxt of a model.", metavar="NAME")
-    ] = None,
-    strict_readiness: Annotated[
-        str | None, _flag("--strict-readiness", "Ready only when every model is; false here by default.")
-    ] = None,
-    strict_model_config: Annotated[
-        str | None, _flag("--strict-model-config", "Refuse models whose config.pbtxt is not whole.")
-    ] = None,
-    disable_auto_complete_config: Annotated[
-        bool, typer.Option("--disable-auto-complete-config", help="The same as --strict-model-config true.")
-    ] = False,
-    backend_config: Annotated[
-        list[str] | None,
-        _option(
-            "--backend-config",
-            help="default-max-batch-size=N counts; others have no effect.",
-            metavar="[NAME,]KEY=VALUE",
-        ),
-    ] = None,
-    exit_on_error: Annotated[str | None, _flag("--exit-on-error", "Stop when a model fails at the start.")] = None,
-    http_port: Annotated[int | None, _option("--http-port", help="HTTP; 8000.", metavar="PORT")] = None,
-    grpc_port: Annotated[int | None, _option("--grpc-port", help="gRPC; 8001.", metavar="PORT")] = None,
-    metrics_port: Annotated[int | None, _option("--metrics-port", help="Metrics; 8002.", metavar="PORT")] = None,
-    http_address: Annotated[
-        str | None, _option("--http-address", help="Where to listen; one for all.", metavar="HOST")
-    ] = None,
-    grpc_address: Annotated[str | None, _option("--grpc-address", help="The same.", metavar="HOST")] = None,
-    metrics_address: Annotated[str | None, _option("--metrics-address", help="The same.", metavar="HOST")] = None,
-    allow_http: Annotated[str | None, _flag("--allow-http", "HTTP cannot be turned off: health is there.")] = None,
-    allow_grpc: Annotated[str | None, _flag("--allow-grpc", "gRPC cannot be turned off.")] = None,
-    allow_metrics: Annotated[str | None, _flag("--allow-metrics", "Whether the metrics port is opened.")] = None,
-    allow_client_shm: Annotated[
-        str | None, _flag("--allow-client-shm", "Whether clients may register shared memory.")
-    ] = None,
-    http_max_input_size: Annotated[
-        int | None,
-        _option("--http-max-input-size", help="Largest request in bytes, rounded up to MiB; gRPC's too.", metavar="N"),
-    ] = None,
-    grpc_use_ssl: Annotated[str | None, _flag("--grpc-use-ssl", "TLS on the gRPC port.")] = None,
-    grpc_use_ssl_mutual: Annotated[
-        str | None, _flag("--grpc-use-ssl-mutual", "Clients must show a certificate.")
-    ] = None,
-    grpc_server_cert: Annotated[
-        str | None, _option("--grpc-server-cert", help="PEM of the server's certificate.", metavar="FILE")
-    ] = None,
-    grpc_server_key: Annotated[str | None, _option("--grpc-server-key", help="PEM of its key.", metavar="FILE")] = None,
-    grpc_root_cert: Annotated[
-        str | None, _option("--grpc-root-cert", help="PEM of the clients' authority.", metavar="FILE")
-    ] = None,
-    grpc_restricted_protocol: Annotated[
-        list[str] | None,
-        _option("--grpc-restricted-protocol", help="Which calls need a header.", metavar="API[,API...]:KEY=VALUE"),
-    ] = None,
-    http_restricted_api: Annotated[
-        list[str] | None,
-        _option("--http-restricted-api", help="Which calls need a header.", metavar="API[,API...]:KEY=VALUE"),
-    ] = None,
-    log_verbose: Annotated[int | None, _option("--log-verbose", help="1 and more: debug lines.", metavar="N")] = None,
-    transport: Annotated[
-        str | None, _option("--transport", help="grpcio by default; pygrpc has no TLS.", metavar="grpcio|pygrpc")
-    ] = None,
-    events: Annotated[
-        bool, typer.Option("--events/--no-events", help="Calls become prediction events; needs Kafka and the registry.")
-    ] = False,
-    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take another port where one is in use.")] = False,
+    model_repository: options.ModelRepository = None,
+    model_control_mode: options.ModelControlMode = None,
+    load_model: options.LoadModel = None,
+    repository_poll_secs: options.RepositoryPollSecs = None,
+    model_config_name: options.ModelConfigName = None,
+    strict_readiness: options.StrictReadiness = None,
+    strict_model_config: options.StrictModelConfig = None,
+    disable_auto_complete_config: options.DisableAutoCompleteConfig = False,
+    backend_config: options.BackendConfig = None,
+    exit_on_error: options.ExitOnError = None,
+    http_port: options.HttpPort = None,
+    grpc_port: options.GrpcPort = None,
+    metrics_port: options.MetricsPort = None,
+    http_address: options.HttpAddress = None,
+    grpc_address: options.GrpcAddress = None,
+    metrics_address: options.MetricsAddress = None,
+    allow_http: options.AllowHttp = None,
+    allow_grpc: options.AllowGrpc = None,
+    allow_metrics: options.AllowMetrics = None,
+    allow_client_shm: options.AllowClientShm = None,
+    http_max_input_size: options.HttpMaxInputSize = None,
+    grpc_use_ssl: options.GrpcUseSsl = None,
+    grpc_use_ssl_mutual: options.GrpcUseSslMutual = None,
+    grpc_server_cert: options.GrpcServerCert = None,
+    grpc_server_key: options.GrpcServerKey = None,
+    grpc_root_cert: options.GrpcRootCert = None,
+    grpc_restricted_protocol: options.GrpcRestrictedProtocol = None,
+    http_restricted_api: options.HttpRestrictedApi = None,
+    log_verbose: options.LogVerbose = None,
+    transport: options.Transport = None,
+    events: options.Events = False,
+    free_ports: options.FreePorts = False,
 ) -> None:
     """Serve a model folder of Triton's or MLServer's, until Ctrl-C. Triton's other options are named when given."""
     typed = {name: value for name, value in context.params.items() if name != "context"}

@@ -228,7 +228,9 @@ def test_regions_of_inputs_and_outputs_are_passed_on() -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "12", True, 2**63, None])
 def test_a_region_without_a_good_size_is_refused(value: Any) -> None:
-    refusal({"inputs": [tensor(None, shared_memory_region="r", shared_memory_byte_size=value)]})
+    assert "shared_memory_byte_size" in refusal(
+        {"inputs": [tensor(None, shared_memory_region="r", shared_memory_byte_size=value)]}
+    )
 
 
 def test_what_the_outputs_ask_for_is_read() -> None:
@@ -261,7 +263,7 @@ def test_what_the_outputs_ask_for_is_read() -> None:
     ],
 )
 def test_parameters_of_an_output_that_cannot_be_are_refused(parameters: Any) -> None:
-    refusal({"inputs": [], "outputs": [{"name": "y", "parameters": parameters}]})
+    assert refusal({"inputs": [], "outputs": [{"name": "y", "parameters": parameters}]})
 
 
 @pytest.mark.parametrize(
