@@ -196,13 +196,10 @@ SERVING_OFFERED: Final = Counter(
 SERVING_COMPARED: Final = Counter(
     "irisloop_serving_comparisons_made_total", "Those that were compared; the others were dropped, there being no room."
 )
-SERVING_SHADOW_RESTARTS: Final = Counter(
-    "irisloop_serving_shadow_restarts_total",
-    "Times that the process that runs versions beside others had to be started anew.",
-)
-SERVING_PUBLISHER_RESTARTS: Final = Counter(
-    "irisloop_serving_publisher_restarts_total",
-    "Times that the process that publishes clients' predictions had to be started anew.",
+SERVING_CHILD_RESTARTS: Final = Counter(
+    "irisloop_serving_child_restarts_total",
+    "Times that a process beside serving had to be started anew; process: publisher, shadow.",
+    ["process"],
 )
 SERVING_SPOOL_BYTES: Final = Gauge(
     "irisloop_serving_spool_bytes", "Clients' predictions on disk that Kafka has not taken yet."

@@ -23,7 +23,7 @@ from services.registry.domain.policy import Policy
 from services.registry.domain.ports import Ledger
 from services.registry.domain.rollouts import Judgement, Step, title
 from services.registry.domain.wishes import Wish
-from services.registry.errors import ApprovalMissing, VersionRefused
+from services.registry.errors import ApprovalMissing, UnknownModel, VersionRefused
 
 POLICY: Final = "policy"
 SKEW: Final = timedelta(seconds=5)
@@ -205,4 +205,7 @@ def require_accepted(version: Version) -> None:
 
 def known(ledger: Ledger, model: str) -> Model | None:
     """The model, if there is one of that name."""
-    return next((one for one in ledger.models() if one.name == model), None)
+    try:
+        return ledger.model(model)
+    except UnknownModel:
+        return None

@@ -42,7 +42,7 @@ from services.serving.outbound.backends.onnx import Options
 from services.serving.outbound.backends.opening import Opener
 from services.serving.outbound.bindings import SqlBindings
 from services.serving.outbound.deployments import DeploymentEvents
-from services.serving.outbound.direct import DirectEvents, Publishing
+from services.serving.outbound.direct import DirectEvents
 from services.serving.outbound.folder import Folder
 from services.serving.outbound.images import ImageThreads
 from services.serving.outbound.loading import LoadedFolder
@@ -81,10 +81,7 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     parts = Parts(resources=[pool, StatisticsCollector(lambda: routes.table)])
     notes: Notes = NoEvents()
     if not settings.standalone:
-        folder = settings.common.home / "spool" / f"serving-{settings.common.replica}"
-        publishing = Publisher(bus, folder) if bus is not None else PublisherProcess(folder)
-        bus = bus or KafkaBus(settings.common, service="serving")
-        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, publishing, http)
+        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, http)
     loader = _add_folder(parts, settings, routes, pool)
 
     def waiting_for() -> str:
@@ -168,12 +165,14 @@ def _add_loop(
     routes: Routes,
     rollouts: Rollouts,
     pool: Pool,
-    bus: Bus,
-    publishing: Publishing,
+    given: Bus | None,
     http: Any,
 ) -> Notes:
-    """What follows registry and cameras; returns what makes events of clients' calls."""
+    """What follows registry and cameras; returns what makes events of clients' calls. A process beside this one
+    publishes these on Kafka; on a bus that is `given`, this one does.
+    """
     common = settings.common
+    bus = given or KafkaBus(common, service="serving")
     replica = f"serving-{common.replica}"
     clock = partial(datetime.now, UTC)
     objects = ObjectStore(common.objects, common.durability)
@@ -194,6 +193,7 @@ def _add_loop(
     if not settings.direct_events:
         return NoEvents()
     folder = common.home / "spool" / replica
+    publishing = Publisher(given, folder) if given else PublisherProcess(folder)
     direct = DirectEvents(publishing, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
     parts.resources.append(direct)
     parts.tasks["direct"] = direct.run

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from services.local.cli import models_rollout
-from services.local.cli.session import Session, console, open_session, show_json, show_table, wait_for
+from services.local.cli.session import Session, ask_registry, console, open_session, show_json, show_table, wait_for
 from services.local.errors import LocalError
 
 app = typer.Typer(help="Models: list, bind, roll out, promote, roll back, approve, history.", no_args_is_help=True)
@@ -63,7 +62,7 @@ def promote(
     from irisloop.registry.v1 import registry_pb2
 
     request = registry_pb2.PromoteRequest(model=model, version=version, reason=reason, force=force)
-    _show_aliases(_ask(lambda stub: stub.Promote, request).model)
+    _show_aliases(ask_registry(lambda stub: stub.Promote, request).model)
 
 
 @app.command("rollback")
@@ -71,7 +70,9 @@ def rollback(model: Name, reason: Reason = "rolled back from the command line") 
     """Make the previous champion the champion again."""
     from irisloop.registry.v1 import registry_pb2
 
-    _show_aliases(_ask(lambda stub: stub.Rollback, registry_pb2.RollbackRequest(model=model, reason=reason)).model)
+    _show_aliases(
+        ask_registry(lambda stub: stub.Rollback, registry_pb2.RollbackRequest(model=model, reason=reason)).model
+    )
 
 
 app.command("rollout")(models_rollout.rollout)
@@ -88,7 +89,7 @@ def approve(
     from irisloop.registry.v1 import registry_pb2
 
     request = registry_pb2.ApproveRequest(model=model, version=version, approve=not refuse, reason=reason)
-    answer = _ask(lambda stub: stub.Approve, request).version
+    answer = ask_registry(lambda stub: stub.Approve, request).version
     console().print(f"{model} version {answer.version} is {_state(answer.state)}.")
 
 
@@ -103,7 +104,7 @@ def history(
     from irisloop.registry.v1 import registry_pb2
 
     request = registry_pb2.ListHistoryRequest(model=model, limit=limit)
-    moves = _ask(lambda stub: stub.ListHistory, request).moves
+    moves = ask_registry(lambda stub: stub.ListHistory, request).moves
     if as_json:
         show_json([MessageToDict(move, preserving_proto_field_name=True) for move in moves])
         return
@@ -118,18 +119,6 @@ def history(
         for move in moves
     ]
     show_table(("when (UTC)", "alias", "version", "by", "why"), rows, f"No alias of {model} was ever moved.")
-
-
-def _ask(pick: Callable[[Any], Any], request: Any) -> Any:
-    session = open_session()
-
-    async def ask() -> Any:
-        from irisloop.registry.v1 import registry_pb2_grpc
-
-        async with session.stub("registry", registry_pb2_grpc.RegistryServiceStub) as stub:
-            return await session.call("registry", pick(stub), request)
-
-    return wait_for(ask())
 
 
 async def _list(session: Session) -> list[dict[str, Any]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from services.local.cli.session import console, open_session, show_json, wait_for
+from services.local.cli.session import ask_registry, console, show_json
 from services.local.errors import LocalError
 
 STAGES = ("shadow", "canary")
@@ -33,12 +32,12 @@ def rollout(
     if end and wanted:
         raise LocalError("--end ends what is under way, it takes no version, --stage, --share, --arm or --automatic.")
     if end:
-        answer = _ask(lambda stub: stub.EndRollout, pb.EndRolloutRequest(model=model, reason=reason)).model
+        answer = ask_registry(lambda stub: stub.EndRollout, pb.EndRolloutRequest(model=model, reason=reason)).model
     elif wanted:
         request = pb.PutRolloutRequest(model=model, reason=reason, **wanted)
-        answer = pb.Model(name=model, rollout=_ask(lambda stub: stub.PutRollout, request).rollout)
+        answer = pb.Model(name=model, rollout=ask_registry(lambda stub: stub.PutRollout, request).rollout)
     else:
-        answer = _ask(lambda stub: stub.GetModel, pb.GetModelRequest(model=model)).model
+        answer = ask_registry(lambda stub: stub.GetModel, pb.GetModelRequest(model=model)).model
     _show(answer, as_json=as_json)
 
 
@@ -101,15 +100,3 @@ def _show(model: Any, *, as_json: bool) -> None:
     since = one.stage_since.ToDatetime().isoformat(" ", "seconds")
     console().print(f"{model.name}: {words(model)}, beside version {one.champion}; {how}.")
     console().print(f"Since {since} UTC, begun by {one.started_by}: {one.reason}")
-
-
-def _ask(pick: Callable[[Any], Any], request: Any) -> Any:
-    session = open_session()
-
-    async def ask() -> Any:
-        from irisloop.registry.v1 import registry_pb2_grpc
-
-        async with session.stub("registry", registry_pb2_grpc.RegistryServiceStub) as stub:
-            return await session.call("registry", pick(stub), request)
-
-    return wait_for(ask())

@@ -180,3 +180,16 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], nothing
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console().print(table)
+
+
+def ask_registry(pick: Callable[[Any], Any], request: Any) -> Any:
+    """The answer of the call that `pick` takes of registry's stub."""
+    session = open_session()
+
+    async def ask() -> Any:
+        from irisloop.registry.v1 import registry_pb2_grpc
+
+        async with session.stub("registry", registry_pb2_grpc.RegistryServiceStub) as stub:
+            return await session.call("registry", pick(stub), request)
+
+    return wait_for(ask())

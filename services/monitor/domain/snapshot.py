@@ -43,8 +43,9 @@ _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
 _MODULES: Final = (
-    betting, camera, case, events, labels, merge, model, pairs, recency, reference, retraining, risk, trace, trial,
-)  # fmt: skip
+    *(camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace),
+    *(betting, pairs, trial),
+)
 _CLASSES: Final = {
     name: kind
     for module in _MODULES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from services.serving.domain.routes import Version
 from services.serving.domain.work import Arrays
@@ -12,44 +12,57 @@ SHADOW: Final = "shadow"
 """The role of what ran beside the answer, and answered nobody."""
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A call and its answer; `error` instead of outputs where it failed."""
+
+    version: Version
+    outputs: Arrays
+    """Those that the version's card names."""
+    role: str
+    arrived_at_ns: int
+    """Since 1970."""
+    latency_ns: int
+    """0 where it says nothing about the version."""
+    traceparent: str
+    pair_id: str = ""
+    rollout_id: str = ""
+    error: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Images in the call, each of which becomes an event; 1 where nobody described the model."""
+        card = self.version.card
+        return len(self.outputs[card.scores]) if card and self.outputs else 1
+
+
+def described(version: Version, outputs: Arrays) -> Arrays:
+    """The outputs that an event is made of."""
+    card = version.card
+    return {name: outputs[name] for name in (card.scores, card.embedding) if name} if card and outputs else {}
+
+
 class Notes(Protocol):
     """Takes note of a client's call without slowing it."""
 
-    def note(
-        self,
-        version: Version,
-        outputs: Arrays,
-        *,
-        arrived_at_ns: int,
-        latency_ns: int,
-        key: str,
-        role: str,
-        traceparent: str,
-        pair_id: str = "",
-        rollout_id: str = "",
-        error: str = "",
-    ) -> None:
+    def note(self, note: Note) -> None:
         """Never blocks and never raises; from any thread."""
 
 
 class NoEvents:
     """Implements `Notes` where clients' predictions are not wanted as events."""
 
-    def note(self, version: Version, outputs: Arrays, **about: Any) -> None:
+    def note(self, note: Note) -> None:
         """Take no note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An answer that is to be compared: what the other version is asked, and about which call."""
+    """What another version is asked, and the call that it is about, as it is to be noted."""
 
     version: Version
     inputs: Arrays
-    rollout_id: str
-    pair_id: str
-    arrived_at_ns: int
-    key: str
-    traceparent: str
+    about: Note
 
 
 class Beside(Protocol):
@@ -59,7 +72,7 @@ class Beside(Protocol):
         """From any thread, never blocking; left out when there is no room."""
 
 
-class Nothing:
+class NeverBeside:
     """Implements `Beside` where clients' predictions are not wanted as events: nobody could compare them."""
 
     def offer(self, comparison: Comparison) -> None:

@@ -21,35 +21,40 @@ class Bindings:
         self._refresh_s = refresh_s
         self._table = BindingTable()
         self._tags: dict[str, Mapping[str, str]] = {}
-        self._cameras: tuple[tuple[object, ...], Sequence[str]] = ((), ())
+        self._selected: dict[tuple[str, str], Sequence[str]] = {}
 
     async def __aenter__(self) -> Self:
         """Know the bindings before anything is predicted."""
-        self._table = await self._store.load()
+        await self._load()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Nothing to give back."""
 
+    async def _load(self) -> None:
+        self._table = await self._store.load()
+        self._selected.clear()
+
     def note_camera(self, camera: str, tags: Mapping[str, str]) -> None:
         """A camera's tags, as ingest says them."""
-        self._tags[camera] = tags
+        if self._tags.get(camera) != tags:
+            self._tags[camera] = tags
+            self._selected.clear()
 
     def bound(self, camera: str) -> list[Binding]:
         """The bindings that select the camera."""
         return self._table.bound(camera, self._tags.get(camera, {}))
 
     def cameras(self, model: str, role: str) -> Sequence[str]:
-        """The known cameras that the binding of that model and role selects, sorted."""
-        key = (model, role, self._table.revision, len(self._tags))
-        if self._cameras[0] != key:
-            found = [
+        """The known cameras that the binding of that model and role selects, sorted; one list until that changes."""
+        found = self._selected.get((model, role))
+        if found is None:
+            found = self._selected[model, role] = [
                 camera
                 for camera in sorted(self._tags)
                 if any((one.model, one.role) == (model, role) for one in self.bound(camera))
             ]
-            self._cameras = (key, found)
-        return self._cameras[1]
+        return found
 
     def list(self) -> Sequence[Binding]:
         """All, by model and role."""
@@ -58,13 +63,13 @@ class Bindings:
     async def put(self, binding: Binding) -> Binding:
         """Set the binding of its model and role. Raises `BadBinding`."""
         await self._store.put(checked(binding))
-        self._table = await self._store.load()
+        await self._load()
         return binding
 
     async def delete(self, model: str, role: str) -> None:
         """Raises `UnknownBinding`."""
         found = await self._store.delete(model, role)
-        self._table = await self._store.load()
+        await self._load()
         if not found:
             raise UnknownBinding(f"{model[:128]!r} has no binding of the role {role[:128]!r}.", field="role")
 
@@ -74,6 +79,6 @@ class Bindings:
             await asyncio.sleep(self._refresh_s)
             try:
                 if await self._store.revision() != self._table.revision:
-                    self._table = await self._store.load()
+                    await self._load()
             except Transient as error:
                 log.warning("bindings_not_refreshed", error=str(error))

@@ -12,7 +12,7 @@ from services.serving.domain.calls import AnsweredOutput, InferAnswer, InferCall
 from services.serving.domain.classification import best_classes
 from services.serving.domain.config import ModelConfig
 from services.serving.domain.images import ImageLimits
-from services.serving.domain.notes import Comparison, Notes
+from services.serving.domain.notes import SHADOW, Comparison, Note, Notes, described
 from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.tensors import encoded
@@ -118,34 +118,13 @@ class Inference:
         """The outputs that were asked for. Raises `BadRequest` where a region cannot take them."""
         return InferAnswer(version, call.id, [self._output(version.config, one, outputs) for one in wanted])
 
-    def compare(self, call: InferCall, choice: Choice, inputs: Arrays, arrived_at_ns: int) -> None:
-        """Another version is to be asked the same."""
-        if choice.beside is not None:
-            about = choice.rollout_id, choice.pair_id, arrived_at_ns, call.key, call.traceparent
-            self._rollouts.compare(Comparison(choice.beside, inputs, *about))
-
-    def note(
-        self,
-        call: InferCall,
-        version: Version,
-        choice: Choice | None,
-        outputs: Arrays,
-        arrived_at_ns: int,
-        error: str = "",
-    ) -> None:
+    def note(self, note: Note) -> None:
         """An answer becomes an event, later and elsewhere; so does a failure, where a rollout counts them."""
-        self._notes.note(
-            version,
-            outputs,
-            arrived_at_ns=arrived_at_ns,
-            latency_ns=time.time_ns() - arrived_at_ns,
-            key=call.key,
-            role=(choice.role if choice else "") or DIRECT,
-            traceparent=call.traceparent,
-            pair_id=choice.pair_id if choice else "",
-            rollout_id=choice.rollout_id if choice else "",
-            error=error,
-        )
+        self._notes.note(note)
+
+    def compare(self, comparison: Comparison) -> None:
+        """Another version is asked the same, when there is room."""
+        self._rollouts.compare(comparison)
 
     def _output(self, config: ModelConfig, wanted: WantedOutput, outputs: Arrays) -> AnsweredOutput:
         declared = config.output(wanted.name)
@@ -189,7 +168,7 @@ class _Pending:
             self._reply(result, last)
             if isinstance(result, InferenceFailed) and self._choice is not None:
                 self._compare(self._choice)
-                self._inference.note(self._call, self._version, self._choice, {}, self._arrived_at_ns, str(result))
+                self._note({}, str(result))
             return
         try:
             answer = self._inference.answer(self._call, self._version, self._wanted, result)
@@ -200,7 +179,7 @@ class _Pending:
             self._reply(answer, last)
         else:
             self._reply_and_compare(self._choice, answer, last)
-        self._inference.note(self._call, self._version, self._choice, result, self._arrived_at_ns)
+        self._note(described(self._version, result))
 
     def _reply_and_compare(self, choice: Choice, answer: InferAnswer, last: bool) -> None:
         """Compared after the answer is sent, but for inputs in shared memory, which are the caller's again then."""
@@ -212,5 +191,16 @@ class _Pending:
             self._reply(answer, last)
 
     def _compare(self, choice: Choice) -> None:
-        assert self.work is not None
-        self._inference.compare(self._call, choice, self.work.inputs, self._arrived_at_ns)
+        if choice.beside is not None:
+            assert self.work is not None
+            about = self._about({}, SHADOW, 0)
+            self._inference.compare(Comparison(choice.beside, self.work.inputs, about))
+
+    def _note(self, outputs: Arrays, error: str = "") -> None:
+        role = (self._choice.role if self._choice else "") or DIRECT
+        self._inference.note(self._about(outputs, role, time.time_ns() - self._arrived_at_ns, error))
+
+    def _about(self, outputs: Arrays, role: str, latency_ns: int, error: str = "") -> Note:
+        choice, trace = self._choice, self._call.traceparent
+        ids = (choice.pair_id, choice.rollout_id) if choice else ("", "")
+        return Note(self._version, outputs, role, self._arrived_at_ns, latency_ns, trace, *ids, error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from services.common.metrics import SERVING_COMPARED, SERVING_OFFERED
-from services.serving.domain.notes import SHADOW, Beside, Comparison, Nothing
+from services.serving.domain.notes import SHADOW, Beside, Comparison, NeverBeside
 from services.serving.domain.rollout import Applied, Rollout, Split, split_of
 from services.serving.domain.routes import CHAMPION, Route, RouteTable, Version
 
@@ -33,11 +33,11 @@ class Rollouts:
 
     def __init__(self, table: Callable[[], RouteTable]) -> None:
         self._table = table
-        self.beside: Beside = Nothing()
+        self.beside: Beside = NeverBeside()
         """What compares clients' calls."""
         self.cameras: Callable[[str], Sequence[str]] = lambda model: ()
-        """The cameras that a model's champion predicts on."""
-        self._splits: dict[str, tuple[Rollout, int, Split]] = {}
+        """The cameras that a model's champion predicts on; the same list while they are the same."""
+        self._splits: dict[str, tuple[Rollout, Sequence[str], Split]] = {}
         self._lock = threading.Lock()
         self._offered: dict[str, int] = defaultdict(int)
         self._compared: dict[str, int] = defaultdict(int)
@@ -56,7 +56,7 @@ class Rollouts:
 
     def compare(self, comparison: Comparison) -> None:
         """Have it run beside, when there is room; whoever runs it says `count`."""
-        self._offer(comparison.rollout_id)
+        self._offer(comparison.about.rollout_id)
         self.beside.offer(comparison)
 
     def count(self, rollout_id: str) -> None:
@@ -97,9 +97,9 @@ class Rollouts:
         return found
 
     def _split_of_cameras(self, model: str, rollout: Rollout) -> Split:
-        """Counted out among the cameras there are; anew when there are more or fewer."""
+        """Counted out among the cameras there are; anew when others are."""
         cameras = self.cameras(model)
         known = self._splits.get(model)
-        if known is None or known[0] is not rollout or known[1] != len(cameras):
-            known = self._splits[model] = (rollout, len(cameras), split_of(rollout, cameras))
+        if known is None or known[0] is not rollout or known[1] is not cameras:
+            known = self._splits[model] = (rollout, cameras, split_of(rollout, cameras))
         return known[2]

@@ -13,10 +13,9 @@ from typing import Final, Protocol, Self
 from services.common.metrics import SERVING_DIRECT_DROPPED, SERVING_PREDICTIONS, SERVING_SPOOL_BYTES
 from services.common.telemetry import log
 from services.serving.domain.bindings import DIRECT
-from services.serving.domain.routes import Version
-from services.serving.domain.work import Arrays
-from services.serving.outbound.notation import Note, Writing, weight
-from services.serving.outbound.spool import SpoolWriter, Tally, position
+from services.serving.domain.notes import Note
+from services.serving.outbound.notation import Writing, weight
+from services.serving.outbound.spool import Place, SpoolWriter, Tally, position
 
 AT_ONCE: Final = 256
 """Calls made into records between two looks at the event loop."""
@@ -53,7 +52,7 @@ class DirectEvents:
         self._tally: Tally | None = None
         self._writing: Writing | None = None
         self._given_up = 0
-        self._published = 0
+        self._place = Place(0, 0)
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._open)
@@ -75,33 +74,16 @@ class DirectEvents:
         self._spool = SpoolWriter(self._folder, self._limit, weight)
         self._writing = Writing(self._folder, self._replica)
         self._tally = Tally(self._folder / "tally")
-        self._published = position(self._folder).done
+        self._place = position(self._folder)
 
-    def note(
-        self,
-        version: Version,
-        outputs: Arrays,
-        *,
-        arrived_at_ns: int,
-        latency_ns: int,
-        key: str,
-        role: str,
-        traceparent: str,
-        pair_id: str = "",
-        rollout_id: str = "",
-        error: str = "",
-    ) -> None:
+    def note(self, note: Note) -> None:
         """Keep it for the next flush, or drop and count it when too many wait."""
         tally = self._tally
         if tally is None or len(self._notes) >= self._most:
             SERVING_DIRECT_DROPPED.inc()
             return
         tally.note()
-        card = None if error else version.card
-        kept = {name: outputs[name] for name in (card.scores, card.embedding) if name} if card else {}
-        rows = len(kept[card.scores]) if card else 1
-        about = arrived_at_ns, latency_ns, traceparent, role, pair_id, rollout_id, error
-        self._notes.append(Note(version, kept, rows, *about))
+        self._notes.append(note)
 
     async def run(self) -> None:
         """Until cancelled; then what was noted is written before the publisher is told to end."""
@@ -113,7 +95,7 @@ class DirectEvents:
                 await self._flush()
                 flushes += 1
                 if flushes % LOOK_EVERY == 0:
-                    self._look()
+                    await asyncio.to_thread(self._look)
             publishing.result()  # it ends by an error alone, which is this task's, too
         finally:
             await self._flush()
@@ -140,11 +122,11 @@ class DirectEvents:
     def _look(self) -> None:
         """Count what was published and given up, and see how much waits."""
         assert self._spool is not None
-        size, done = self._spool.size(), position(self._folder).done
+        size, place, before = self._spool.size(), position(self._folder), self._place
         SERVING_SPOOL_BYTES.set(size)
-        SERVING_PREDICTIONS.labels(DIRECT).inc(max(done - self._published, 0))
-        SERVING_DIRECT_DROPPED.inc(self._spool.given_up - self._given_up)
-        self._published, self._given_up = done, self._spool.given_up
+        SERVING_PREDICTIONS.labels(DIRECT).inc(max(place.done - before.done, 0))
+        SERVING_DIRECT_DROPPED.inc(self._spool.given_up - self._given_up + max(place.lost - before.lost, 0))
+        self._place, self._given_up = place, self._spool.given_up
         low, high = (share * self._spool.limit for share in HURRY)
         if size > high or size < low:
             self._publishing.hurry(size > high)

@@ -9,7 +9,7 @@ import json
 import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -23,29 +23,15 @@ from irisloop.topics import PREDICTION_MADE
 from services.common.bus import Event, derive_id
 from services.serving.codec import message
 from services.serving.domain.features import Answer, answers
+from services.serving.domain.notes import Note
 from services.serving.domain.package import ImageInput, ModelCard
-from services.serving.domain.routes import Version
 from services.serving.domain.work import Arrays
 
-HEAD: Final = struct.Struct("<III")
-"""Events in the record, length of the JSON that follows, 0."""
+HEAD: Final = struct.Struct("<II")
+"""Events in the record, length of the JSON that follows."""
 CARDS: Final = "cards"
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A call and its answer; `error` instead of outputs where it failed."""
-
-    version: Version
-    outputs: Arrays
-    rows: int
-    arrived_at_ns: int
-    latency_ns: int
-    traceparent: str
-    role: str
-    pair_id: str = ""
-    rollout_id: str = ""
-    error: str = ""
+MOST_CARDS: Final = 64
+"""Whose names are remembered."""
 
 
 class Writing:
@@ -86,7 +72,7 @@ class Writing:
         }
         head = json.dumps(about).encode()
         body = [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
-        return b"".join([HEAD.pack(sum(rows), len(head), 0), head, *body])
+        return b"".join([HEAD.pack(sum(rows), len(head)), head, *body])
 
     def _name_of(self, card: ModelCard | None) -> str:
         if card is None:
@@ -98,6 +84,8 @@ class Writing:
             part = self._folder / f"{name}.part"
             part.write_bytes(data)
             part.replace(self._folder / f"{name}.json")
+            if len(self._names) >= MOST_CARDS:
+                self._names.clear()
             known = self._names[id(card)] = (card, name)
         return known[1]
 
@@ -121,7 +109,7 @@ class Reading:
 
     def events(self, record: bytes) -> list[Event[Any]]:
         """One for each row of each call, with ids that are the same whenever the record is read."""
-        _, length, _ = HEAD.unpack_from(record)
+        _, length = HEAD.unpack_from(record)
         about = json.loads(record[HEAD.size : HEAD.size + length])
         arrays = _arrays(about["arrays"], record, HEAD.size + length)
         return list(self._events(about, iter(self._answers(about, arrays))))

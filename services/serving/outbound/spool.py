@@ -13,7 +13,7 @@ import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +30,14 @@ SUFFIX: Final = ".notes"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Between two records; `done` counts what was acknowledged before it since the folder was new."""
+    """Between two records; `done` counts what was acknowledged before it since the folder was new, `lost` what could
+    not be handled.
+    """
 
     segment: int
     offset: int
     done: int = 0
+    lost: int = 0
 
 
 class SpoolWriter:
@@ -130,7 +133,7 @@ class SpoolReader:
             record = next(self._ready, None)
             if record is not None:
                 found.append(record[0])
-                self._at = Place(self._at.segment, record[1], self._at.done)
+                self._at = replace(self._at, offset=record[1])
             elif not self._more():
                 break
         return found, self._at
@@ -139,11 +142,11 @@ class SpoolReader:
         """Read again what was not acknowledged."""
         self._at, self._ready = position(self._folder), iter(())
 
-    def acknowledge(self, place: Place, done: int) -> None:
-        """What lies before the place is done, and counts for so many; whole segments before it go."""
-        self._at = Place(self._at.segment, self._at.offset, self._at.done + done)
+    def acknowledge(self, place: Place, done: int, lost: int = 0) -> None:
+        """What lies before the place is done with, and counts for so many; whole segments before it go."""
+        self._at = replace(self._at, done=self._at.done + done, lost=self._at.lost + lost)
         part = self._folder / f"{POSITION}.part"
-        part.write_text(f"{place.segment} {place.offset} {self._at.done}")
+        part.write_text(f"{place.segment} {place.offset} {self._at.done} {self._at.lost}")
         part.replace(self._folder / POSITION)
         for number in numbers(self._folder):
             if number < place.segment:
@@ -157,7 +160,7 @@ class SpoolReader:
             start = at.offset if number == at.segment else 0
             records = list(records_of(path_of(self._folder, number), start))
             if records:
-                self._at = Place(number, start, at.done)
+                self._at = replace(at, segment=number, offset=start)
                 self._ready = iter(records)
                 return True
             if number != max(present):
@@ -205,10 +208,10 @@ def numbers(folder: Path) -> list[int]:
 def position(folder: Path) -> Place:
     """Up to where everything is acknowledged."""
     try:
-        segment, offset, done = map(int, (folder / POSITION).read_text().split())
+        segment, offset, done, lost = map(int, (folder / POSITION).read_text().split())
     except (OSError, ValueError):
         return Place(min(numbers(folder), default=0), 0)
-    return Place(segment, offset, done)
+    return Place(segment, offset, done, lost)
 
 
 class Tally:

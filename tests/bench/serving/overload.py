@@ -80,7 +80,7 @@ def queue_policy(limit_ms: float, most: int) -> str:
 
 def capacity(server: Server, model: str, h2load: H2load) -> float:
     """The best of some closed loops, calls a second."""
-    target = payloads.grpc_target(server, MODELS[model])
+    target = payloads.grpc_target(server.grpc, MODELS[model])
     h2load.run(target, CAPACITY_CLIENTS[0], CAPACITY_S / 2)
     return max(h2load.run(target, clients, CAPACITY_S).rate for clients in CAPACITY_CLIENTS)
 

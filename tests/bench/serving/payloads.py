@@ -45,10 +45,10 @@ def grpc_frame(message: bytes) -> bytes:
     return struct.pack(">?I", False, len(message)) + message
 
 
-def grpc_target(server: Server, model: BenchModel) -> Target:
-    """For h2load."""
+def grpc_target(address: str, model: BenchModel) -> Target:
+    """For h2load; `address` is host:port."""
     body = grpc_frame(infer_request(model, model.sample()))
-    return Target(f"http://{server.grpc}{INFER}", body, (("content-type", "application/grpc"), ("te", "trailers")))
+    return Target(f"http://{address}{INFER}", body, (("content-type", "application/grpc"), ("te", "trailers")))
 
 
 def http_target(server: Server, model: BenchModel) -> Target:

@@ -127,8 +127,9 @@ class Bench:
         if case.road == "grpc-python":
             message = payloads.infer_request(model, model.sample())
             return python_load.run(server.grpc, message, case.clients, seconds)
-        make = payloads.http_target if case.road == "http" else payloads.grpc_target
-        return self.h2load.run(make(server, model), case.clients, seconds)
+        http = case.road == "http"
+        target = payloads.http_target(server, model) if http else payloads.grpc_target(server.grpc, model)
+        return self.h2load.run(target, case.clients, seconds)
 
 
 def settle(pid: int) -> None:

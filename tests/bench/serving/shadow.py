@@ -30,7 +30,7 @@ from services.common.bus import Event, KafkaBus, derive_id
 from services.common.objects import ObjectStore
 from services.common.settings import CommonSettings
 from tests.bench.serving import flood, payloads, report
-from tests.bench.serving.h2load import H2load, Target, build_h2load
+from tests.bench.serving.h2load import H2load, build_h2load
 from tests.bench.serving.models import INPUT, MODELS, OUTPUT
 from tests.bench.serving.rounds import settle
 from tests.integration.ingest_house import running_kafka
@@ -96,17 +96,13 @@ class Bench:
         found = await asyncio.to_thread(flood.run, self.serving.address, message, capacity / 2, seconds)
         after = await self.counts()
         share = (after[1] - before[1]) / max(after[0] - before[0], 1)
-        load = await asyncio.to_thread(self.h2load.run, self.target(), CLIENTS, seconds)
+        load = await asyncio.to_thread(
+            self.h2load.run, payloads.grpc_target(self.serving.address, MODELS[MODEL]), CLIENTS, seconds
+        )
         assert self.serving.process is not None
         await asyncio.to_thread(settle, self.serving.process.pid)
         taken = found.accepted
         return Turn(taken[len(taken) // 2] * 1000, taken[int(len(taken) * 0.99)] * 1000, load.rate, share)
-
-    def target(self) -> Target:
-        """For h2load."""
-        body = payloads.grpc_frame(payloads.infer_request(MODELS[MODEL], MODELS[MODEL].sample()))
-        headers = (("content-type", "application/grpc"), ("te", "trailers"))
-        return Target(f"http://{self.serving.address}{payloads.INFER}", body, headers)
 
 
 def package_files(seed: int) -> dict[str, bytes]:
@@ -120,7 +116,9 @@ async def measure(bench: Bench, pairs: int, seconds: float) -> dict[str, Any]:
     """All turns, and what they come to."""
     await bench.publish(shadow=True)
     await bench.turn(200.0, seconds)  # warms up, the shadow process too
-    load = await asyncio.to_thread(bench.h2load.run, bench.target(), CLIENTS, seconds)
+    load = await asyncio.to_thread(
+        bench.h2load.run, payloads.grpc_target(bench.serving.address, MODELS[MODEL]), CLIENTS, seconds
+    )
     turns: dict[bool, list[Turn]] = {False: [], True: []}
     for number in track(range(pairs), "shadow"):
         for shadow in (number % 2 == 0, number % 2 == 1):

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from irisloop.serving.v1 import serving_pb2 as pb
 
 from services.common.bus import Bus, Event
-from services.common.errors import Unavailable
+from services.common.errors import InvalidMessage, Unavailable
 from services.common.metrics import SERVING_DIRECT_DROPPED
+from services.serving.domain.notes import Note, described
 from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.routes import Version
+from services.serving.outbound import child
 from services.serving.outbound.direct import DirectEvents
 from services.serving.outbound.publishing.publisher import Publisher
 from tests.unit.serving.house import until
@@ -30,12 +33,15 @@ class Kafka:
 
     def __init__(self) -> None:
         self.away = False
+        self.refused = 0
         self.events: list[Event[Any]] = []
 
     async def publish(self, events: Sequence[Event[Any]]) -> None:
         await asyncio.sleep(0)
         if self.away:
             raise Unavailable("Kafka is away")
+        if any(int(event.ce_time.timestamp()) == self.refused for event in events):
+            raise InvalidMessage("too large", field="value")
         self.events += [
             replace(event, value=pb.PredictionMade.FromString(event.value.SerializeToString())) for event in events
         ]
@@ -60,7 +66,7 @@ async def direct(kafka: Kafka, folder: Path, most: int = 10_000) -> AsyncIterato
 def note(one: DirectEvents, number: int, of: Version, rows: int = 1) -> None:
     """A call that arrived at second `number`."""
     outputs: dict[str, Any] = {"logits": np.full((rows, 2), [number, 0.0], np.float32), "other": np.zeros(rows)}
-    one.note(of, outputs, arrived_at_ns=number * 10**9, latency_ns=2_000_000, key="", role="direct", traceparent="")
+    one.note(Note(of, described(of, outputs), "direct", number * 10**9, 2_000_000, ""))
 
 
 def seconds(kafka: Kafka) -> list[int]:
@@ -141,3 +147,52 @@ async def test_more_than_memory_may_hold_is_dropped_and_never_blocks(tmp_path: P
             note(one, number, of)
         await until(lambda: len(kafka.events) == 10)
     assert seconds(kafka) == list(range(1, 11))
+
+
+async def test_a_record_that_cannot_be_read_is_counted_and_stops_none_behind_it(tmp_path: Path) -> None:
+    kafka, of = Kafka(), version()
+    before = SERVING_DIRECT_DROPPED._value.get()
+    kafka.away = True
+    async with direct(kafka, tmp_path) as one:
+        note(one, 1, of, rows=3)
+    for card in (tmp_path / "cards").glob("*.json"):
+        card.write_text("{")
+    kafka.away = False
+    other = version(replace(CARD, classes=("c", "d")))
+    async with direct(kafka, tmp_path) as one:
+        note(one, 2, other)
+        await until(lambda: bool(kafka.events))
+    assert seconds(kafka) == [2]
+    assert SERVING_DIRECT_DROPPED._value.get() == before + 3
+
+
+async def test_an_event_that_kafka_refuses_is_counted_and_the_others_are_published_in_order(tmp_path: Path) -> None:
+    kafka, of = Kafka(), version()
+    kafka.refused = 5
+    before = SERVING_DIRECT_DROPPED._value.get()
+    async with direct(kafka, tmp_path) as one:
+        for number in range(1, 11):
+            note(one, number, of)
+        await until(lambda: len(kafka.events) == 9)
+    assert seconds(kafka) == [1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert SERVING_DIRECT_DROPPED._value.get() == before + 1
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again_and_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lives: list[int] = []
+
+    async def live() -> bool:
+        lives.append(1)
+        if len(lives) < 3:
+            raise OSError("no more processes")
+        await asyncio.sleep(60)
+        return True
+
+    monkeypatch.setattr(child, "RETRY_S", (0.01, 0.02))
+    task = asyncio.create_task(child.keep("publisher", live))
+    await until(lambda: len(lives) == 3)
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])

@@ -180,3 +180,15 @@ async def test_a_killed_shadow_process_costs_no_answer_and_comes_back(tmp_path: 
         count = sum(len(pair) == 2 for pair in pairs(house).values())
         assert (await ask(house, ["a", "b"])) == {"a": "1", "b": "1"}
         await paired(house, count + 3, ["a", "b"])
+
+
+async def test_cameras_of_a_binding_follow_bindings_and_tags(tmp_path: Path) -> None:
+    await bind(tmp_path, Binding("clothes", CHAMPION, (), {"site": "north"}))
+    async with serving(tmp_path) as house:
+        await house.publish(camera("a", site="north"), camera("b", site="south"))
+        await until(lambda: house.cameras("clothes") == ["a"])
+        assert house.cameras("clothes") is house.cameras("clothes")
+        await house.publish(camera("a", site="south"), camera("b", site="north"))
+        await until(lambda: house.cameras("clothes") == ["b"])
+        await bind(tmp_path, Binding("clothes", CHAMPION, ("*",)))
+        await until(lambda: house.cameras("clothes") == ["a", "b"])

@@ -6,29 +6,19 @@ Started by serving with its environment. It ends when its standard input does, t
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from services.common.bus import KafkaBus
+from services.common.settings import CommonSettings
 from services.common.telemetry import configure
+from services.serving.outbound.child import step_back
 from services.serving.outbound.publishing.publisher import Publisher
-from services.serving.settings import ServingSettings
 
 
-def step_back() -> None:
-    """Take only the time that nobody else wants, where the system can say so; be nice elsewhere."""
-    os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-async def run(folder: Path) -> None:
+async def run(settings: CommonSettings, folder: Path) -> None:
     """Publish until the parent is gone."""
-    settings = ServingSettings().common
     bus = KafkaBus(settings, service="serving")
     publisher = Publisher(bus, folder)
     loop = asyncio.get_running_loop()
@@ -48,5 +38,6 @@ def _ended(publisher: Publisher) -> None:
 if __name__ == "__main__":
     if "--hurry" not in sys.argv:
         step_back()
-    configure(ServingSettings().common, "serving")
-    asyncio.run(run(Path(sys.argv[1])))
+    common = CommonSettings()
+    configure(common, "serving")
+    asyncio.run(run(common, Path(sys.argv[1])))

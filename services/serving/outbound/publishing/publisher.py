@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator
+import struct
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
-from services.common.bus import Bus
-from services.common.errors import Transient
+from services.common.bus import Bus, Event
+from services.common.errors import IrisloopError, Transient
 from services.common.telemetry import log
-from services.serving.outbound.notation import Reading
+from services.serving.outbound.notation import Reading, weight
 from services.serving.outbound.spool import SpoolReader
 
 AT_ONCE: Final = 16
@@ -70,10 +71,28 @@ class Publisher:
         """The oldest on disk; they leave it when the broker has them. Raises `Transient`."""
         records, place = await asyncio.to_thread(spool.read, AT_ONCE)
         if records:
-            events = await asyncio.to_thread(lambda: [event for record in records for event in reading.events(record)])
-            await self._bus.publish(events)
-            await asyncio.to_thread(spool.acknowledge, place, len(events))
+            groups = await asyncio.to_thread(lambda: [_read(reading, record) for record in records])
+            events = [event for group in groups for event in group]
+            lost = sum(map(weight, records)) - len(events)
+            refused = await self._publish(events)
+            await asyncio.to_thread(spool.acknowledge, place, len(events) - refused, lost + refused)
         return len(records)
+
+    async def _publish(self, events: Sequence[Event[Any]]) -> int:
+        """How many Kafka will never take: these alone are left out. Raises `Transient`."""
+        if not events:
+            return 0
+        try:
+            await self._bus.publish(events)
+            return 0
+        except Transient:
+            raise
+        except IrisloopError as error:
+            if len(events) == 1:
+                log.error("direct_prediction_refused", ce_id=events[0].ce_id, error=str(error))
+                return 1
+        half = len(events) // 2
+        return await self._publish(events[:half]) + await self._publish(events[half:])
 
     async def _rest(self, spool: SpoolReader, reading: Reading) -> None:
         try:
@@ -89,6 +108,15 @@ class Publisher:
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _read(reading: Reading, record: bytes) -> list[Event[Any]]:
+    """The record's events; none for one that cannot be read, which must not stop those behind it."""
+    try:
+        return reading.events(record)
+    except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+        log.error("direct_predictions_unreadable", events=weight(record), error=repr(error))
+        return []
 
 
 @asynccontextmanager

@@ -14,11 +14,12 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Final
 
-from services.common.errors import IrisloopError
 from services.common.objects import ObjectStore
 from services.serving.domain.package import GRAPH_FILE
 from services.serving.domain.work import PLAIN
+from services.serving.errors import InferenceFailed
 from services.serving.outbound.backends.onnx import OnnxBackend, Options, import_runtime
+from services.serving.outbound.child import step_back
 from services.serving.outbound.shadowing.ring import RingReader
 from services.serving.outbound.shadowing.wire import Answered, Layout, asked, encoded_answer
 
@@ -36,28 +37,24 @@ class Runner:
         """`objects`: the store's address."""
         self._objects = objects
         self._ring = ring
-        self._loaded: OrderedDict[str, OnnxBackend | str] = OrderedDict()
+        self._loaded: OrderedDict[str, OnnxBackend] = OrderedDict()
 
     def answer(self, token: int, offset: int, freed: int, layout: Layout) -> Answered:
-        """Run it; what goes wrong is said in words."""
+        """Run it; that the model fails is said in words. A version that does not load here raises: it ran in serving,
+        so the fault is not its own, and the process is started anew.
+        """
         backend = self._backend(layout.digest)
-        if isinstance(backend, str):
-            return Answered(token, freed, {}, backend)
         try:
             ((outputs, _),) = backend.run(self._ring.arrays(offset, layout.inputs), PLAIN)
             return Answered(token, freed, {name: outputs[name] for name in layout.outputs})
-        except Exception as error:
-            return Answered(token, freed, {}, str(error) or repr(error))
+        except InferenceFailed as error:
+            return Answered(token, freed, {}, str(error))
 
-    def _backend(self, digest: str) -> OnnxBackend | str:
-        """The version, or why it does not load."""
+    def _backend(self, digest: str) -> OnnxBackend:
         if digest not in self._loaded:
             while len(self._loaded) >= KEPT:
                 self._loaded.popitem(last=False)
-            try:
-                self._loaded[digest] = asyncio.run(self._open(digest))
-            except (IrisloopError, OSError) as error:
-                self._loaded[digest] = str(error) or repr(error)
+            self._loaded[digest] = asyncio.run(self._open(digest))
         self._loaded.move_to_end(digest)
         return self._loaded[digest]
 
@@ -66,14 +63,6 @@ class Runner:
         async with ObjectStore(self._objects) as objects:
             files = await objects.get_folder(digest)
         return OnnxBackend(files[GRAPH_FILE], Options(threads=1))
-
-
-def step_back() -> None:
-    """Take only the time that nobody else wants, where the system can say so; be nice elsewhere."""
-    os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def serve(runner: Runner, questions: int, answers: int) -> None:

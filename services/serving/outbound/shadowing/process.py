@@ -7,22 +7,20 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Final
 
-from services.common.metrics import SERVING_SHADOW_RESTARTS
 from services.common.telemetry import log
 from services.serving.domain.notes import SHADOW, Comparison, Notes
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.work import Arrays
+from services.serving.outbound.child import ended, keep
 from services.serving.outbound.shadowing.ring import Ring, shared_file
 from services.serving.outbound.shadowing.wire import ASK, MOST_LAYOUT, Answered, Layout, answered
 
 LOOK_S: Final = 0.25
 """Between two looks at whether a rollout wants it."""
-RETRY_S: Final = (0.5, 30.0)
 MOST_WAITING: Final = 64
 """Calls that wait to be compared: more would not be compared sooner on a machine that has no time for them."""
 MOST_LAYOUTS: Final = 1024
@@ -92,31 +90,23 @@ class ShadowProcess:
 
     async def run(self) -> None:
         """Until cancelled."""
-        delay = RETRY_S[0]
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if not self._wanted():
-                continue
-            answered = await self._run_child()
-            delay = RETRY_S[0] if answered else min(2 * delay, RETRY_S[1])
-            if self._wanted():
-                SERVING_SHADOW_RESTARTS.inc()
-                log.warning("shadow_process_ended", retry_s=delay)
-                await asyncio.sleep(delay)
+        await keep(SHADOW, self._live)
 
     def _wanted(self) -> bool:
         return any(route.rollout is not None for route in self._table().routes.values())
 
-    async def _run_child(self) -> bool:
-        """One life of the child; whether it answered anything."""
+    async def _live(self) -> bool:
+        """One life of the child, from when it is wanted; True when it is wanted no more."""
+        while not self._wanted():
+            await asyncio.sleep(LOOK_S)
         descriptor = shared_file(self._ring_bytes)
         ours, theirs = _pipe()
         arguments = ("-m", "services.serving.outbound.shadowing", str(descriptor), str(self._ring_bytes), self._objects)
         try:
+            ring = Ring(descriptor, self._ring_bytes)
             child = await asyncio.create_subprocess_exec(
                 sys.executable, *arguments, stdin=theirs, stdout=asyncio.subprocess.PIPE, pass_fds=(descriptor,)
             )
-            ring = Ring(descriptor, self._ring_bytes)
         except BaseException:
             os.close(ours)
             raise
@@ -134,7 +124,7 @@ class ShadowProcess:
     async def _listen(self, child: asyncio.subprocess.Process, ring: Ring) -> bool:
         """Take answers until the child ends, or is wanted no more."""
         assert child.stdout is not None
-        waiting, any_answer = bytearray(), False
+        waiting = bytearray()
         while True:
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -144,11 +134,10 @@ class ShadowProcess:
                     continue
                 return True
             if not data:
-                return any_answer
+                return False
             waiting += data
             for answer in answered(waiting):
                 self._take(answer, ring)
-                any_answer = True
 
     def _take(self, answer: Answered, ring: Ring) -> None:
         with self._lock:
@@ -156,18 +145,13 @@ class ShadowProcess:
             comparison = self._waiting.pop(answer.token, None)
         if comparison is None:
             return
-        self._compared(comparison.rollout_id)
+        self._compared(comparison.about.rollout_id)
+        about = comparison.about
+        latency_ns = 0  # at idle priority it says nothing about the version
         self._notes.note(
-            comparison.version,
-            answer.outputs,
-            arrived_at_ns=comparison.arrived_at_ns,
-            latency_ns=0,  # at idle priority it says nothing about the version
-            key=comparison.key,
-            role=SHADOW,
-            traceparent=comparison.traceparent,
-            pair_id=comparison.pair_id,
-            rollout_id=comparison.rollout_id,
-            error=answer.error,
+            replace(
+                about, version=comparison.version, outputs=answer.outputs, latency_ns=latency_ns, error=answer.error
+            )
         )
 
     async def _part(self, child: asyncio.subprocess.Process, questions: int) -> None:
@@ -175,13 +159,7 @@ class ShadowProcess:
             self._ring, self._questions, self.pid = None, -1, 0
             self._waiting.clear()
         os.close(questions)  # the child ends when its questions do
-        try:
-            async with asyncio.timeout(LAST_S):
-                await child.wait()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+        await ended(child, LAST_S)
 
 
 def _pipe() -> tuple[int, int]:
