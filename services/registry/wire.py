@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.monitor.v1 import monitor_pb2
@@ -105,18 +104,12 @@ def model_message(model: Model) -> registry_pb2.Model:
         dataset=model.dataset,
         aliases=aliases,
         created_at=timestamp(model.created_at),
-        rollout=rollout_message(model.rollout),
+        rollout=rollout_message(model.rollout) if model.rollout else None,
     )
 
 
-@overload
-def rollout_message(rollout: Rollout) -> registry_pb2.Rollout: ...
-@overload
-def rollout_message(rollout: Rollout | None) -> registry_pb2.Rollout | None: ...
-def rollout_message(rollout: Rollout | None) -> registry_pb2.Rollout | None:
-    """A rollout, where there is one."""
-    if rollout is None:
-        return None
+def rollout_message(rollout: Rollout) -> registry_pb2.Rollout:
+    """A rollout."""
     return registry_pb2.Rollout(
         id=rollout.id,
         model=rollout.model,
@@ -183,7 +176,7 @@ def aliases_message(
         model=model.name,
         revision=model.revision,
         aliases=aliases,
-        rollout=rollout_message(model.rollout),
+        rollout=rollout_message(model.rollout) if model.rollout else None,
         rollout_versions=[version_message(version) for version in of_rollout],
     )
 
