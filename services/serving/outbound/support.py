@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from inference.model_config_pb2 import ModelConfig, ModelInstanceGroup
@@ -34,6 +35,9 @@ CUDA_PARAMETERS: Final = (
 SESSION: Final = ("session.", "optimization.", "ep.", "memory.")
 """What onnxruntime's session configuration entries begin with."""
 MOST_SENTENCES: Final = 50
+LONGEST_SENTENCE: Final = 400
+MOST_CHARACTERS: Final = 8_000
+"""Of all sentences."""
 TRITON_ONLY: Final = "TRITON_BATCH_STRATEGY_PATH"
 
 
@@ -54,15 +58,20 @@ def review(message: ModelConfig) -> Review:
 
 
 def _bounded(sentences: tuple[str, ...]) -> tuple[str, ...]:
-    """Each once, and no more than a person reads."""
-    once = tuple(dict.fromkeys(sentences))
-    rest = len(once) - MOST_SENTENCES
-    return (*once[:MOST_SENTENCES], f"and {rest} more") if rest > 0 else once
+    """Each once, and no more than a person reads: a configuration may quote names of any length."""
+    once = tuple(dict.fromkeys(_shortened(sentence) for sentence in sentences))
+    lengths = accumulate(map(len, once))
+    kept = once[: min(MOST_SENTENCES, sum(length <= MOST_CHARACTERS for length in lengths))]
+    return (*kept, f"and {len(once) - len(kept)} more") if len(kept) < len(once) else once
+
+
+def _shortened(sentence: str) -> str:
+    return sentence if len(sentence) <= LONGEST_SENTENCE else f"{sentence[:LONGEST_SENTENCE]}..."
 
 
 def backend_refusal(backend: str) -> str:
     """Why a backend is not served, and what to do."""
-    return f"backend {backend!r} is not served here: {ELSEWHERE.get(backend, KEEP)}"
+    return f"backend {backend[:80]!r} is not served here: {ELSEWHERE.get(backend, KEEP)}"
 
 
 Rule = Callable[[ModelConfig], Iterator[str]]

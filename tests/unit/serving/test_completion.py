@@ -104,6 +104,14 @@ def test_what_is_not_served_stops_the_model_with_every_reason() -> None:
         complete(partial, IN, OUT)
 
 
+@pytest.mark.parametrize("text", ['backend: "{}"', 'parameters {{ key: "{}" }}'])
+def test_names_of_any_length_make_no_endless_sentence(text: str) -> None:
+    review = begin(files(text.format("x" * 20_000))).review
+    sentences = (*review.refusals, *review.warnings)
+    assert sentences
+    assert all(len(sentence) < 500 for sentence in sentences)
+
+
 def test_an_override_replaces_the_file() -> None:
     partial = begin(files("max_batch_size: 8"), b'{"max_batch_size": 2, "backend": "onnxruntime"}')
     assert complete(partial, IN, OUT).max_batch_size == 2

@@ -50,7 +50,7 @@ class Opener:
             return self._python(partial, path, version)
         if partial.backend == "remote":
             return _remote(partial)
-        raise BadPackage(f"The backend {partial.backend!r} is not served.", field="backend")
+        raise BadPackage(f"The backend {partial.backend[:80]!r} is not served.", field="backend")
 
     def _onnx(self, partial: PartialConfig, path: Path) -> Opened:
         check_room(partial.name, sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file()))
