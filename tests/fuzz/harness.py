@@ -44,8 +44,8 @@ def throw(
 
 
 class Memory:
-    """Counts inputs, and holds what the process keeps to a bound: 20 MiB from input 20,000 to 100,000, and as much again
-    for every 80,000 more. It grows in steps, since the allocator gives large blocks back late.
+    """Counts inputs, and holds what the process keeps to a bound: 20 MiB from input 20,000 to 100,000, and as much
+    again for every 80,000 more. It grows in steps, since the allocator gives large blocks back late.
     """
 
     def __init__(self, seed: int, warm: int = WARM) -> None:
