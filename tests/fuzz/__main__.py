@@ -16,7 +16,7 @@ def main() -> None:
     seconds = next((float(text) for text in sys.argv[1:] if text.replace(".", "").isdigit()), SECONDS)
     for name in names:
         print(f"{name}: {seconds:.0f} s", flush=True)  # noqa: T201
-        TARGETS[name](seconds)
+        print(f"{name}: {TARGETS[name](seconds)} inputs", flush=True)  # noqa: T201
     print("Nothing was found.")  # noqa: T201
 
 
