@@ -25,6 +25,11 @@ LOCAL_OWNER: Final = "local-owner"
 PRINCIPAL: Final = "irisloop-principal"
 AT_ONCE: Final = 2_000
 """Calls in hand at one time; more are answered RESOURCE_EXHAUSTED."""
+PENDING: Final = 500
+"""Calls that gRPC's core holds until Python takes them: above it some, above twice of it all further ones are cut off,
+which their callers see as CANCELLED. Python spends as much on refusing a call as on a small answer, so that without
+this bound calls grow old in the core while it refuses others.
+"""
 PRINCIPAL_CHARACTERS: Final = 128
 CALL_TIMEOUT_S: Final = 10.0
 CODES: Final[tuple[tuple[type[IrisloopError], grpc.StatusCode], ...]] = (
@@ -139,6 +144,8 @@ def create_grpc(
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.so_reuseport", 0),
+            ("grpc.server.max_pending_requests", PENDING),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.http2.max_ping_strikes", 0),  # a neighbour's keep-alive is no attack

@@ -127,7 +127,7 @@ def _front(settings: ServingSettings, inference: Inference, restricted: Restrict
     """What takes gRPC calls before grpcio does. Raises `CannotStart` where it cannot do what the settings want."""
     if settings.transport == "grpcio":
         return None
-    return NativeFront(inference, restricted, settings.max_request_mb << 20)
+    return NativeFront(inference, restricted, settings.max_request_mb << 20, settings.queue)
 
 
 def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool) -> Repository | None:

@@ -40,6 +40,8 @@ class InferCall:
     traceparent: str = ""
     binary: bool = False
     """Of HTTP: outputs that are not named come as raw bytes."""
+    taken_ns: int = 0
+    """When it was taken off the wire, by `time.perf_counter_ns`: it has been queued since then; 0: from now on."""
 
 
 @dataclass(frozen=True, slots=True)

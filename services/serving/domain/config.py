@@ -62,6 +62,12 @@ class DynamicBatching:
         """The policy of a level."""
         return self.priority_policies.get(priority, self.default_policy)
 
+    def longest_wait_us(self) -> int:
+        """After which a call of any priority is refused; 0: some wait for ever."""
+        policies = [self.default_policy, *self.priority_policies.values()]
+        waits = [0 if policy.delay else policy.default_timeout_us for policy in policies]
+        return max(waits) if all(waits) else 0
+
 
 class ControlKind(Enum):
     """What a control input tells the graph."""

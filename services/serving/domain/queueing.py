@@ -64,7 +64,7 @@ class GreedyQueue:
 
     def push(self, work: Work, now_ns: int) -> None:
         """Raises `Overloaded` when the bound of images, or the policy's of requests, is reached."""
-        work.queued_ns = now_ns
+        work.queued_ns = work.queued_ns or now_ns
         if work.background:
             self._background.append(work)
             return
@@ -78,7 +78,7 @@ class GreedyQueue:
             )
         if policy.max_queue_size and len(waiting) >= policy.max_queue_size:
             raise Overloaded(f"Exceeds maximum queue size of {policy.max_queue_size} for model {self._model!r}.")
-        self._set_expiry(work, policy, now_ns)
+        self._set_expiry(work, policy)
         self._queued_rows += work.rows
         waiting.append(work)
 
@@ -124,13 +124,13 @@ class GreedyQueue:
         known = asked if 1 <= asked <= levels else self._batching.default_priority_level or levels
         return known - 1
 
-    def _set_expiry(self, work: Work, policy: QueuePolicy, now_ns: int) -> None:
+    def _set_expiry(self, work: Work, policy: QueuePolicy) -> None:
         timeout_us = policy.default_timeout_us
         asked = work.asked.timeout_us
         if policy.allow_timeout_override and asked and (not timeout_us or asked < timeout_us):
             timeout_us = asked
         if timeout_us:
-            work.expires_ns = now_ns + timeout_us * 1000
+            work.expires_ns = work.queued_ns + timeout_us * 1000
             self._timed = True
 
     def _expire(self, now_ns: int) -> Refused:

@@ -79,7 +79,8 @@ class SequenceQueue:
         self._check(work, mark)
         self.expire(now_ns)
         sequence = self._sequence(mark)
-        work.queued_ns = sequence.used_ns = now_ns
+        work.queued_ns = work.queued_ns or now_ns
+        sequence.used_ns = now_ns
         sequence.waiting.append(work)
         self._queued += 1
         if mark.end:

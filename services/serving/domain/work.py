@@ -47,16 +47,25 @@ class Work:
     __slots__ = ("asked", "background", "cancelled", "expires_ns", "inputs", "queued_ns", "rows", "sink", "started_ns")
 
     def __init__(
-        self, inputs: Arrays, rows: int, sink: Sink, asked: Asked = PLAIN, *, background: bool = False
+        self,
+        inputs: Arrays,
+        rows: int,
+        sink: Sink,
+        asked: Asked = PLAIN,
+        *,
+        background: bool = False,
+        queued_ns: int = 0,
     ) -> None:
-        """`rows`: images in it, 1 when there is no batch dimension. `background`: after all calls of clients."""
+        """`rows`: images in it, 1 when there is no batch dimension. `background`: after all calls of clients.
+        `queued_ns`: since when it has waited, by the queue's clock; 0: since it is pushed.
+        """
         self.inputs = inputs
         self.rows = rows
         self.sink = sink
         self.asked = asked
         self.background = background
         self.cancelled = False
-        self.queued_ns = 0
+        self.queued_ns = queued_ns
         self.started_ns = 0
         self.expires_ns = 0
 

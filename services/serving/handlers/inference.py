@@ -45,6 +45,13 @@ class Inference:
         self._regions = regions
         self._settling: Settling | None = None
 
+    def patience_ns(self, model: str) -> int:
+        """How long the model's default version lets a call wait before it is refused; 0: for ever, or not known."""
+        route = self._table().routes.get(model)
+        version = route.default if route is not None else None
+        batching = version.config.dynamic_batching if version is not None else None
+        return batching.longest_wait_us() * 1000 if batching is not None else 0
+
     def submit(self, call: InferCall, reply: Reply, inline: Inline | None = None) -> Work:
         """Queue the call; from any thread. The work may be cancelled until it runs; `inline` is the runner's.
 
@@ -63,7 +70,7 @@ class Inference:
         if holds_images(version, call):
             return self._submit_images(version, call, pending)
         feed, rows = feed_of(version, call, self._regions)
-        work = pending.work = Work(feed, rows, pending.take, asked_of(call, config))
+        work = pending.work = Work(feed, rows, pending.take, asked_of(call, config), queued_ns=call.taken_ns)
         version.runner.submit(work, inline)
         return work
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,17 +17,22 @@ from services.common.telemetry import log
 from services.serving.domain.restrictions import Restrictions
 from services.serving.domain.work import Work
 from services.serving.handlers.inference import Inference
+from services.serving.inbound.intake import Arrival, Intake
 from services.serving.inbound.oip import INFER, KEY, SERVICE, TRACEPARENT
 from services.serving.inbound.statuses import status_of
 from services.serving.inbound.tensors import call_of, response_of
-from services.serving.inbound.wire import request_of, response_bytes
+from services.serving.inbound.wire import model_of, request_of, response_bytes
 
 AT_ONCE: Final = 64
-"""Calls taken over at one time."""
+"""Calls read and run before the next ones are looked for."""
+OFF_THE_WIRE: Final = 4096
+"""Events taken over at one time: all that there are, so that none grows old where nobody sees it."""
 TOO_LARGE: Final = 8
 """RESOURCE_EXHAUSTED."""
 UNAVAILABLE: Final = 14
 GRACE_S: Final = 3.0
+FULL: Final = "Exceeds maximum queue size: too many calls wait to be read; try again in a moment."
+LATE: Final = "Request timeout expired"
 HELP: Final = (
     "The transport pygrpc needs the package pygrpc-native, which is not installed: `pip install 'irisloop[pygrpc]'`, "
     "or use --transport grpcio."
@@ -36,8 +42,11 @@ HELP: Final = (
 class NativeFront:
     """Takes calls in one thread of its own; quick models run right there, others on the pool."""
 
-    def __init__(self, inference: Inference, restrictions: Restrictions, max_bytes: int) -> None:
-        """Nothing listens before `start`. Raises `CannotStart` when the package is not installed."""
+    def __init__(self, inference: Inference, restrictions: Restrictions, max_bytes: int, most_waiting: int) -> None:
+        """`max_bytes`: of a request; `most_waiting`: calls that are not read yet. Nothing listens before `start`.
+
+        Raises `CannotStart` when the package is not installed.
+        """
         try:
             import pygrpc_native
         except ImportError as error:
@@ -46,6 +55,7 @@ class NativeFront:
         self._inference = inference
         self._restrictions = restrictions
         self._max_bytes = max_bytes
+        self._intake = Intake(most_waiting, lambda payload: inference.patience_ns(model_of(payload)))
         self._front: Any = None
         self._open: dict[int, Work | None] = {}
         self._stopping = False
@@ -74,36 +84,52 @@ class NativeFront:
             await asyncio.to_thread(self._front.close)
 
     def _serve(self) -> None:
-        front, called = self._front, self._native.EVENT_CALL
-        while (events := front.recv_batch_details(AT_ONCE)) is not None:
+        """Takes everything off the wire, then reads and runs some of it, and so on."""
+        while (events := self._front.recv_batch_details(OFF_THE_WIRE, 0 if self._intake else None)) is not None:
+            self._take_in(events)
             turns: list[Callable[[], None]] = []
-            for kind, identity, _, payload, _, details in events:
-                if kind == called:
-                    self._begin(identity, payload, details[0], turns.append)
-                elif work := self._open.pop(identity, None):
-                    work.cancelled = True
+            calls, late = self._intake.take(AT_ONCE, time.perf_counter_ns())
+            for arrival in late:
+                self._refuse(arrival.identity, UNAVAILABLE, LATE)
+            for arrival in calls:
+                self._begin(arrival, turns.append)
             for turn in turns:
                 turn()
 
-    def _begin(
-        self, identity: int, payload: bytes, metadata: Any, inline: Callable[[Callable[[], None]], None]
-    ) -> None:
-        if self._stopping:
-            self._front.fail(identity, UNAVAILABLE, "The server stops; try again.")
-            return
+    def _take_in(self, events: Any) -> None:
+        called, now = self._native.EVENT_CALL, time.perf_counter_ns()
+        for kind, identity, _, payload, _, details in events:
+            if kind != called:
+                work = self._open.pop(identity, None)
+                if work is not None:
+                    work.cancelled = True
+                continue
+            self._open[identity] = None
+            if self._stopping:
+                self._refuse(identity, UNAVAILABLE, "The server stops; try again.")
+            elif not self._intake.put(Arrival(identity, payload, details[0], now)):
+                self._refuse(identity, UNAVAILABLE, FULL)
+
+    def _begin(self, arrival: Arrival, inline: Callable[[Callable[[], None]], None]) -> None:
+        identity, payload = arrival.identity, arrival.payload
+        if identity not in self._open:
+            return  # its caller went away
         if len(payload) > self._max_bytes:
             limit = f"the request of {len(payload)} bytes is above the limit of {self._max_bytes}"
-            self._front.fail(identity, TOO_LARGE, limit)
+            self._refuse(identity, TOO_LARGE, limit)
             return
-        self._open[identity] = None
         try:
-            key, traceparent = self._about(metadata)
-            call = call_of(request_of(payload), key, traceparent)
+            key, traceparent = self._about(arrival.metadata)
+            call = call_of(request_of(payload), key, traceparent, arrival.taken_ns)
             work = self._inference.submit(call, lambda answer, last: self._answer(identity, answer), inline)
             if identity in self._open:  # it may have been answered already
                 self._open[identity] = work
         except Exception as error:
             self._answer(identity, error)
+
+    def _refuse(self, identity: int, code: int, sentence: str) -> None:
+        self._open.pop(identity, None)
+        self._front.fail(identity, code, sentence)
 
     def _answer(self, identity: int, answer: Any) -> None:
         """From any thread."""

@@ -34,8 +34,11 @@ CLASSIFICATION: Final = "classification"
 MOST_CLASSES: Final = 2**31
 
 
-def call_of(request: Request, key: str = "", traceparent: str = "") -> InferCall:
-    """Raises `BadRequest` where contents are missing or doubled, or a parameter is of the wrong type."""
+def call_of(request: Request, key: str = "", traceparent: str = "", taken_ns: int = 0) -> InferCall:
+    """`taken_ns`: when it was taken off the wire, where the transport knows it.
+
+    Raises `BadRequest` where contents are missing or doubled, or a parameter is of the wrong type.
+    """
     message, raws = request
     taken = iter(raws)
     inputs = [_input(tensor, taken, bool(raws)) for tensor in message.inputs]
@@ -48,6 +51,7 @@ def call_of(request: Request, key: str = "", traceparent: str = "") -> InferCall
         id=message.id,
         key=key or message.id,
         traceparent=traceparent,
+        taken_ns=taken_ns,
     )
 
 

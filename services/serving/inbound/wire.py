@@ -19,6 +19,9 @@ LARGE: Final = 32 * 1024
 """Bytes from which a message is cut."""
 RAW_INPUT: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number
 RAW_OUTPUT_TAG: Final = bytes([pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number << 3 | 2])
+MODEL_NAME_TAG: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["model_name"].number << 3 | 2
+SHORT: Final = 0x7F
+"""Longest text whose length is one byte."""
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT: Final = 10
 
@@ -36,6 +39,13 @@ def request_of(data: bytes) -> Request:
         return pb.ModelInferRequest.FromString(rest), raws
     except DecodeError as error:
         raise BadRequest(f"The message is not an inference.ModelInferRequest: {error}") from error
+
+
+def model_of(data: bytes) -> str:
+    """The model's name where the message begins with it, as every known client writes it; "" else. Reads no more."""
+    if len(data) < 2 or data[0] != MODEL_NAME_TAG or data[1] > SHORT:
+        return ""
+    return data[2 : 2 + data[1]].decode("utf-8", "replace")
 
 
 def response_bytes(response: pb.ModelInferResponse, raws: Sequence[bytes | memoryview]) -> bytes:

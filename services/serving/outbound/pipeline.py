@@ -58,7 +58,7 @@ class EnsembleRunner:
 
         Raises `NotReady` for a member that is missing, `Overloaded`; then the sink is not called.
         """
-        work.queued_ns = time.perf_counter_ns()
+        work.queued_ns = work.queued_ns or time.perf_counter_ns()
         with ExitStack() as stack:
             members = [self._member(step, stack) for step in self._config.ensemble]
             self._enter()
