@@ -38,6 +38,7 @@ from services.serving.inbound.kafka import Listener
 from services.serving.inbound.native import NativeFront
 from services.serving.inbound.oip import InferenceService
 from services.serving.inbound.v2.app import InferenceApp
+from services.serving.outbound.allocator import keep_large_blocks_apart
 from services.serving.outbound.backends.onnx import Options
 from services.serving.outbound.backends.opening import Opener
 from services.serving.outbound.bindings import SqlBindings
@@ -74,6 +75,7 @@ class Parts:
 def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Application:
     """Serving as an application; made inside the event loop it will run in."""
     settings = settings or ServingSettings()
+    keep_large_blocks_apart()
     http = create_http("serving")
     routes = Routes()
     rollouts = Rollouts(lambda: routes.table)

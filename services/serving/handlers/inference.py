@@ -171,6 +171,11 @@ class _Pending:
 
     def take(self, result: Result, last: bool) -> None:
         """A `Sink`: in the thread that ran the model."""
+        self._hear(result, last)
+        if last:
+            self.work = None  # it holds this, too: the tensors of both would wait for a collection of cycles
+
+    def _hear(self, result: Result, last: bool) -> None:
         if result is None or isinstance(result, Exception):
             self._reply(result, last)
             if isinstance(result, InferenceFailed) and self._choice is not None:

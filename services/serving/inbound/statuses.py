@@ -38,5 +38,6 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> NoReturn:
     """End the call with the error's status."""
     code, message = status_of(error)
+    error.__traceback__ = None  # grpcio keeps the error until a collection of cycles; the tensors are in its frames
     await context.abort(code, message, RETRY if code is grpc.StatusCode.UNAVAILABLE else ())
     raise AssertionError("abort returns")

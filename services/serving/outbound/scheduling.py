@@ -5,13 +5,12 @@ another one runs, and versions take turns.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from services.serving.domain.config import ModelConfig
 from services.serving.domain.ports import Backend, GroupBackend, Inline
@@ -20,6 +19,7 @@ from services.serving.domain.sequences import SequenceQueue
 from services.serving.domain.statistics import Statistics
 from services.serving.domain.work import Work
 from services.serving.errors import Overloaded, Unloaded
+from services.serving.outbound.allocator import trim_memory
 from services.serving.outbound.execution import Execution, tell
 
 Task = Callable[[], None]
@@ -250,10 +250,3 @@ def queue_of(config: ModelConfig, most_queued: int, *, joined: bool = True) -> B
             config.name, config.sequence_batching, config.max_batch_size, config.instances, most_queued
         )
     return GreedyQueue(config.name, config.dynamic_batching, config.max_batch_size if joined else 0, most_queued)
-
-
-def trim_memory() -> None:
-    """Have glibc give freed memory back to the system; elsewhere the allocator does as it likes."""
-    with suppress(OSError, AttributeError):
-        libc: Any = ctypes.CDLL(None)
-        libc.malloc_trim(0)

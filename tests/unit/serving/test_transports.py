@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from tritonclient.utils import InferenceServerException
 
 from services.common.runtime import Runtime
 from services.common.servers import CannotStart
+from services.serving.domain.calls import InferCall
+from services.serving.domain.work import Work
 from tests.unit.serving.folders import PICTURE_CONFIG, folder_serving, numbers, pictures, write
 
 VALUES = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -50,6 +53,21 @@ def tensor(array: np.ndarray, name: str = "numbers", datatype: str = "FP32") -> 
     found = triton.InferInput(name, list(array.shape), datatype)
     found.set_data_from_numpy(array)
     return found
+
+
+async def test_a_call_leaves_nothing_for_the_collection_of_cycles(client: triton.InferenceServerClient) -> None:
+    """Tensors that waited for it would be hundreds of megabytes with large images."""
+    gc.disable()
+    try:
+        await client.infer("numbers", [tensor(VALUES)])
+        await client.infer("pictures", [tensor(np.array([_png()], dtype=np.object_), "image", "BYTES")])
+        with pytest.raises(InferenceServerException):
+            await client.infer("numbers", [tensor(VALUES.astype(np.float64), datatype="FP64")])
+        await asyncio.sleep(0.1)
+        left = [one for one in gc.get_objects() if isinstance(one, InferCall | Work)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 async def test_a_call_and_all_around_it_are_answered(client: triton.InferenceServerClient) -> None:
@@ -221,3 +239,9 @@ async def test_a_message_above_the_limit_is_refused_and_the_server_goes_on(folde
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{one.ports['http_port']}") as http:
                 answer = await http.post("/v2/models/numbers/infer", content=bytes(3 << 20))
                 assert (answer.status_code, "limit" in answer.json()["error"]) == (413, True)
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
