@@ -122,7 +122,7 @@ async def test_the_package_is_whole_signed_and_says_what_it_is(house: House) -> 
     async with house.objects() as objects:
         files = await objects.get_folder(answer.digest)
         assert await objects.exists(answer.weights)
-    assert set(files) == {"model.onnx", "model.json"}
+    assert set(files) == {"model.onnx", "model.json", "golden.npz"}
     assert answer.size_bytes == sum(map(len, files.values()))
     described = json.loads(files["model.json"])
     assert described["classes"] == list(CLASSES)

@@ -1,4 +1,6 @@
-"""Models of a folder into running versions: configured, opened, warmed up, each version by itself."""
+"""Models of a folder into running versions: configured, opened, warmed up, held to what lies beside them as a golden
+input, each version by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_LOAD_SECONDS
 from services.common.telemetry import log
 from services.serving.domain.config import ModelConfig
+from services.serving.domain.golden import GOLDEN_FILE, UNPACKED_BYTES, Golden, read_golden
 from services.serving.domain.ports import Backend, FolderModel, Runner
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.errors import BadPackage
@@ -25,7 +28,7 @@ from services.serving.outbound.pipeline import EnsembleRunner
 from services.serving.outbound.scheduling import Pool, Scheduler
 from services.serving.outbound.translation import Assets
 from services.serving.outbound.trees import fingerprint
-from services.serving.outbound.warming import warm_up
+from services.serving.outbound.warming import check_golden, warm_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,8 @@ class LoadedFolder:
         backend = opened.start(config)
         try:
             warm_up(config, backend)
+            if (golden := _golden_beside(path)) is not None:
+                check_golden(config, backend, golden)
         except BaseException:
             backend.close()
             raise
@@ -187,6 +192,15 @@ class LoadedFolder:
 
 def _members(partial: PartialConfig) -> tuple[str, ...]:
     return tuple(sorted({step.model_name for step in partial.message.ensemble_scheduling.step}))
+
+
+def _golden_beside(path: Path | None) -> Golden | None:
+    """What lies beside the model's file, if it does. Raises `BadPackage`."""
+    place = path.with_name(GOLDEN_FILE) if path is not None else None
+    if place is None or not place.is_file():
+        return None
+    with place.open("rb") as file:
+        return read_golden(file.read(UNPACKED_BYTES + 1))
 
 
 def _chosen(material: Material) -> list[int]:

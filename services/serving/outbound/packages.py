@@ -1,9 +1,11 @@
-"""Registry's packages into running versions: fetched, verified, loaded aside, checked against their card, warmed up."""
+"""Registry's packages into running versions: fetched, verified, loaded aside, checked against their card, warmed up,
+held to their golden input.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 import numpy as np
@@ -13,11 +15,12 @@ from services.common.metrics import SERVING_LOAD_SECONDS
 from services.common.signing import Verifier
 from services.serving.codec import config_message
 from services.serving.domain.config import DynamicBatching, ModelConfig, TensorConfig
+from services.serving.domain.golden import GOLDEN_FILE, Golden, read_golden
 from services.serving.domain.package import CARD_FILE, GRAPH_FILE, ModelCard, parse_card
 from services.serving.domain.routes import Target, Version
 from services.serving.domain.tensors import Array, TensorSpec
 from services.serving.domain.work import PLAIN
-from services.serving.errors import BadPackage
+from services.serving.errors import BadPackage, InferenceFailed
 from services.serving.outbound.backends.onnx import OnnxBackend, Options, first_line, import_runtime
 from services.serving.outbound.scheduling import Pool, Scheduler
 
@@ -66,20 +69,23 @@ class Packages:
         for name in (CARD_FILE, GRAPH_FILE):
             if name not in files:
                 raise BadPackage(f"The package has no {name}.")
-        card = parse_card(files[CARD_FILE])
         try:
             with SERVING_LOAD_SECONDS.time():
-                return await asyncio.to_thread(self._open, model, target, files[GRAPH_FILE], card)
+                return await asyncio.to_thread(self._open, model, target, files)
         except IrisloopError:
             raise
         except Exception as error:
             raise BadPackage(f"{GRAPH_FILE} does not run: {first_line(error)}") from error
 
-    def _open(self, model: str, target: Target, graph: bytes, card: ModelCard) -> Version:
-        backend = OnnxBackend(graph, self._options)
+    def _open(self, model: str, target: Target, files: Mapping[str, bytes]) -> Version:
+        card = parse_card(files[CARD_FILE])
+        golden = read_golden(files[GOLDEN_FILE]) if GOLDEN_FILE in files else None
+        backend = OnnxBackend(files[GRAPH_FILE], self._options)
         check_graph(card, backend.inputs, backend.outputs)
         config = config_of(model, card, backend, self._max_batch)
         warm_up(backend, card, config)
+        if golden is not None:
+            check_golden(golden, backend)
         runner = Scheduler(config, backend, self._pool, self._most_queued)
         return Version(model, target.version, config, runner, card, card.image, target.digest, backend.placement)
 
@@ -129,6 +135,15 @@ def warm_up(backend: OnnxBackend, card: ModelCard, config: ModelConfig) -> None:
         _check_output(outputs[card.scores], card.scores, (rows, len(card.classes)))
         if card.embedding:
             _check_output(outputs[card.embedding], card.embedding, (rows, None))
+
+
+def check_golden(golden: Golden, backend: OnnxBackend) -> None:
+    """Raises `BadPackage` where the graph gives something else here than it gave its maker."""
+    try:
+        ((outputs, _),) = backend.run(golden.inputs, PLAIN)
+    except InferenceFailed as error:
+        raise BadPackage(f"{GOLDEN_FILE} does not run: {error}", field=GOLDEN_FILE) from error
+    golden.check(outputs)
 
 
 def _tensor(spec: TensorSpec, batch: int, labels: tuple[str, ...] = ()) -> TensorConfig:

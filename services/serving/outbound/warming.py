@@ -1,4 +1,6 @@
-"""A version's first runs, before a client's call can wait for them."""
+"""A version's first runs, before a client's call can wait for them, and before a version that computes something else
+than it should can answer one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import numpy as np
 from services.common.errors import IrisloopError
 from services.common.telemetry import log
 from services.serving.domain.config import ModelConfig, TensorConfig, Warmup, WarmupInput
+from services.serving.domain.golden import GOLDEN_FILE, Golden
 from services.serving.domain.ports import Backend
 from services.serving.domain.tensors import DTYPES, Array, TensorData, decoded
 from services.serving.domain.work import PLAIN, Arrays, Asked, SequenceMark, Work
@@ -37,17 +40,31 @@ def warm_up(config: ModelConfig, backend: Backend) -> None:
             return
 
 
-def _run(execution: Execution, config: ModelConfig, inputs: Arrays, rows: int, what: str) -> None:
+def check_golden(config: ModelConfig, backend: Backend, golden: Golden) -> None:
+    """Raises `BadPackage` where the model gives something else here than it gave its maker."""
+    if config.decoupled or config.sequence_batching is not None:
+        raise BadPackage(f"{GOLDEN_FILE} is for models that give one answer without a sequence.", field=GOLDEN_FILE)
+    (answer,) = _run(Execution(config, backend), config, golden.inputs, golden.rows, GOLDEN_FILE)
+    golden.check(answer)
+
+
+def _run(execution: Execution, config: ModelConfig, inputs: Arrays, rows: int, what: str) -> list[Arrays]:
+    """The answers. Raises `BadPackage`."""
     errors: list[Exception] = []
+    answers: list[Arrays] = []
 
     def take(result: Arrays | Exception | None, last: bool) -> None:
         if isinstance(result, Exception):
             errors.append(result)
+        elif result is not None:
+            answers.append(result)
 
     asked = Asked(sequence=SequenceMark(1, start=True, end=True)) if config.sequence_batching else PLAIN
     execution.run([Work(inputs, rows, take, asked)])
     if errors:
-        raise BadPackage(f"{what} failed: {errors[0]}", field="model_warmup") from errors[0]
+        field = GOLDEN_FILE if what == GOLDEN_FILE else "model_warmup"
+        raise BadPackage(f"{what} failed: {errors[0]}", field=field) from errors[0]
+    return answers
 
 
 def _zeros(config: ModelConfig, rows: int) -> Arrays:

@@ -19,7 +19,7 @@ from services.common.signing import Signer
 from services.trainer.child.data import Splits, load
 from services.trainer.child.evaluation import Package, evaluate
 from services.trainer.child.network import SmallNetwork
-from services.trainer.child.package import description, export, folder, parity
+from services.trainer.child.package import description, export, folder, golden, parity
 from services.trainer.child.roughness import added_noise
 from services.trainer.child.training import Examples, Progress, Recipe, Trainer, predict
 from services.trainer.domain.jobs import Answer, Job, ModelReport, answer_document, read_job
@@ -115,10 +115,11 @@ async def _publish(
     checked = np.concatenate([splits.test.images, splits.validation.images])[:PARITY_IMAGES]
     difference = parity(network, model, checked)
     fitted = temperature(predict(network, splits.validation.images)[0], splits.validation.labels)
-    plain = folder(model, description(job, shape, {}, fitted))
+    example = golden(network, shape)
+    plain = folder(model, description(job, shape, {}, fitted), example)
     report = evaluate("challenger", "", Package.open(plain), splits.test, job.class_names)
     metrics = {f"accuracy_{score.condition}": round(score.accuracy, 4) for score in report.scores if score.assets}
-    files = folder(model, description(job, shape, metrics, fitted))
+    files = folder(model, description(job, shape, metrics, fitted), example)
     digest = await objects.put_folder(files)
     signature = Signer.of_home(Path(job.home)).sign(digest)
     buffer = io.BytesIO()

@@ -128,6 +128,8 @@ async def refused(house: House, tmp_path: Path, kind: str) -> trainer_pb2.ModelP
         "another size": tiny.package_files(input={**tiny.card()["input"], "height": 5}),
         "another dtype": tiny.package_files(input={**tiny.card()["input"], "dtype": "float32"}),
         "another output": tiny.package_files(outputs={"logits": "scores"}),
+        "another golden output": {**tiny.package_files(3), "golden.npz": tiny.golden(4)},
+        "a damaged golden input": {**tiny.package_files(3), "golden.npz": b"nothing"},
     }[kind]
     return await tiny.store(house.objects, house.home, files)
 
@@ -148,6 +150,8 @@ async def refused(house: House, tmp_path: Path, kind: str) -> trainer_pb2.ModelP
         ("another size", "shape"),
         ("another dtype", "float32"),
         ("another output", "has no output"),
+        ("another golden output", "output 'logits' differs by"),
+        ("a damaged golden input", "golden.npz is no .npz file"),
     ],
 )
 async def test_a_version_that_must_not_load_leaves_the_old_one_and_says_why(
@@ -167,6 +171,13 @@ async def test_a_version_that_must_not_load_leaves_the_old_one_and_says_why(
             (shown,) = (await client.get(f"{house.http}/api/v1/models")).json()["models"]
         assert shown["aliases"]["champion"] == {"asked": "2", "serving": "1"}
         assert shown["problems"] == {"2": failure.error}
+
+
+async def test_a_version_that_gives_what_its_golden_input_says_is_served(tmp_path: Path) -> None:
+    async with serving(tmp_path) as house:
+        files = {**tiny.package_files(1), "golden.npz": tiny.golden(1)}
+        await publish(house, 1, champion=("1", await tiny.store(house.objects, tmp_path, files)))
+        assert await answering(house) == "1"
 
 
 async def test_unsigned_packages_load_when_the_setting_says_so_and_wrong_signatures_never(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +77,16 @@ def card(**changes: Any) -> dict[str, Any]:
 def package_files(seed: int = 0, **changes: Any) -> dict[str, bytes]:
     """The two files."""
     return {"model.onnx": graph(seed), "model.json": json.dumps(card(**changes)).encode()}
+
+
+def golden(seed: int = 0, **changes: np.ndarray[Any, Any]) -> bytes:
+    """golden.npz of the graph above, for two images of random pixels, with arrays of the caller's."""
+    images = np.random.RandomState(7).randint(0, 256, (2, 1, SIDE, SIDE)).astype(np.uint8)
+    embedding = images.reshape(2, -1) / np.float32(255)
+    arrays = {"inputs/image": images, "outputs/logits": embedding @ weights(seed), "outputs/embedding": embedding}
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{**arrays, **changes})
+    return file.getvalue()
 
 
 async def store(objects: ObjectStore, home: Path, files: dict[str, bytes]) -> trainer_pb2.ModelPackage:
