@@ -190,6 +190,15 @@ SERVING_DIRECT_DROPPED: Final = Counter(
     "irisloop_serving_direct_dropped_total",
     "Clients' predictions that did not become events: the buffer or the spool was full, or the disk failed.",
 )
+SERVING_INPUTS_SAMPLED: Final = Counter(
+    "irisloop_serving_inputs_sampled_total", "Inputs of clients' calls that went to ingest."
+)
+SERVING_INPUTS_MISSED: Final = Counter(
+    "irisloop_serving_inputs_missed_total",
+    "Inputs that were chosen and did not go; reason: not_an_image, in_shared_memory, decoupled, no_memory, too_large, "
+    "no_disk (their spool was full, or the disk failed), refused.",
+    ["reason"],
+)
 SERVING_OFFERED: Final = Counter(
     "irisloop_serving_comparisons_offered_total", "Answers that a rollout wants compared with another version's."
 )

@@ -11,6 +11,7 @@ from irisloop.ingest.v1 import ingest_pb2 as pb
 from services.common.errors import InvalidMessage
 from services.ingest.domain.assets import Asset, Camera, Rejection, Stored
 from services.ingest.domain.exif import Exif
+from services.ingest.domain.frames import Sampled
 from services.ingest.domain.inspection import Reason
 from services.ingest.domain.pixels import Statistics
 
@@ -72,6 +73,7 @@ def asset_to_proto(asset: Asset) -> pb.Asset:
         duplicate_of=asset.duplicate_of,
         meta=asset.meta,
         historical=asset.historical,
+        sampled=None if asset.sampled is None else _sampled_to_proto(asset.sampled),
     )
 
 
@@ -90,6 +92,7 @@ def asset_from_proto(message: pb.Asset) -> Asset:
         duplicate_of=message.duplicate_of,
         meta=dict(message.meta),
         historical=message.historical,
+        sampled=sampled_from_proto(message.sampled) if message.HasField("sampled") else None,
     )
 
 
@@ -130,6 +133,21 @@ def camera_to_proto(camera: Camera) -> pb.Camera:
         registered_at=to_timestamp(camera.registered_at),
         last_frame_at=None if camera.last_frame_at is None else to_timestamp(camera.last_frame_at),
         frames=camera.frames,
+    )
+
+
+def sampled_from_proto(message: pb.Sampled) -> Sampled:
+    """As it came, unchecked."""
+    return Sampled(message.propensity, message.prediction_id, message.model, message.version, tuple(message.reasons))
+
+
+def _sampled_to_proto(sampled: Sampled) -> pb.Sampled:
+    return pb.Sampled(
+        propensity=sampled.propensity,
+        prediction_id=sampled.prediction_id,
+        model=sampled.model,
+        version=sampled.version,
+        reasons=sampled.reasons,
     )
 
 

@@ -26,6 +26,7 @@ from services.serving.domain.routes import CHAMPION, Routes
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.catalog import Catalog
 from services.serving.handlers.controls import Controls
+from services.serving.handlers.drifts import Drifts
 from services.serving.handlers.inference import Inference
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
@@ -51,6 +52,7 @@ from services.serving.outbound.metrics import StatisticsCollector
 from services.serving.outbound.packages import Packages
 from services.serving.outbound.publishing.process import PublisherProcess
 from services.serving.outbound.publishing.publisher import Publisher
+from services.serving.outbound.sampling import Sampling
 from services.serving.outbound.scheduling import Pool
 from services.serving.outbound.shadowing.process import ShadowProcess
 from services.serving.outbound.shared_memory import SystemRegions
@@ -91,7 +93,7 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
 
     regions = SystemRegions()
     limits = ImageLimits(settings.image_mb << 20, settings.image_pixels)
-    inference = Inference(lambda: routes.table, rollouts, notes, regions, pool.put, limits)
+    inference = Inference(lambda: routes.table, rollouts, notes, regions, pool.put, limits, settings.sampling.keeps)
     catalog = Catalog(lambda: routes.table, waiting_for, loader)
     restricted = Restrictions.parse(settings.grpc_restricted)
     controls = Controls(lambda: routes.table)
@@ -185,7 +187,9 @@ def _add_loop(
     models = Models(packages, routes, DeploymentEvents(bus, replica), clock)
     images = ImageThreads(settings.decode_threads)
     predictor = Predictor(lambda: routes.table, bindings, rollouts, objects, images, clock, settings.stream_batch)
-    Listener(models, bindings, predictor, replica, settings.dedup_tail).listen(bus, STREAM_BATCH)
+    policy, drifts = settings.sampling, Drifts()
+    follows = drifts if any(rule.drift_share for rule in policy.rules) else None
+    Listener(models, bindings, predictor, replica, settings.dedup_tail, follows).listen(bus, STREAM_BATCH)
     http.include_router(http_routes(bindings, models, lambda: routes.table, replica))
     servicer = ServingServicer(bindings, models, rollouts, replica)
     parts.servicers.append(lambda server: serving_pb2_grpc.add_ServingServiceServicer_to_server(servicer, server))
@@ -195,8 +199,13 @@ def _add_loop(
     if not settings.direct_events:
         return NoEvents()
     folder = common.home / "spool" / replica
-    publishing = Publisher(given, folder) if given else PublisherProcess(folder)
-    direct = DirectEvents(publishing, replica, settings.direct_buffer, folder, settings.spool_mb << 20)
+    sampling = None
+    if any(rule.active for rule in policy.rules):
+        sampling = Sampling(policy, drifts.drifting, folder, settings.sample_mb << 20)
+    publishing = Publisher.of_predictions(given, folder) if given else PublisherProcess(folder)
+    if given and sampling:
+        parts.tasks["samples"] = Publisher.of_samples(given, folder).run
+    direct = DirectEvents(publishing, replica, settings.direct_buffer, folder, settings.spool_mb << 20, sampling)
     parts.resources.append(direct)
     parts.tasks["direct"] = direct.run
     shadow = ShadowProcess(lambda: routes.table, direct, rollouts.count, common.objects, settings.shadow_mb << 20)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import ServiceSettings
+from services.serving.domain.sampling import Policy, Rule, policy_of
+
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class ServingSettings(ServiceSettings):
@@ -108,8 +111,38 @@ class ServingSettings(ServiceSettings):
     spool_mb: int = Field(default=512, ge=16)
     """Client predictions kept on disk while Kafka is away, MiB; the oldest are given up beyond it, and counted."""
 
+    sample_share: Share = 0.0
+    """Inputs of clients' calls that go to ingest as assets: this share of all that are images."""
+
+    sample_low_share: Share = 0.0
+    """The same of those whose answer is not sure, beside the others."""
+
+    sample_low_confidence: Share = 0.5
+    """An answer is not sure when no class has this probability."""
+
+    sample_drift_share: Share = 0.0
+    """The same of all while the monitor reports drift of the model, beside the others."""
+
+    sample_models: tuple[str, ...] = ()
+    """Models that differ: `<model>:share=0.1,low_share=0.5,low_confidence=0.6,drift_share=1`, or some of these."""
+
+    sample_mb: int = Field(default=128, ge=16)
+    """Sampled inputs kept on disk until Kafka has them, MiB; the oldest are given up beyond it, and counted."""
+
     shadow_mb: int = Field(default=64, ge=1, le=4096)
     """Input tensors of calls that wait to be compared with another version, MiB; further calls are not compared."""
 
     bindings_refresh_s: float = Field(default=0.25, gt=0)
     """How often a replica looks whether another changed the bindings."""
+
+    @property
+    def sampling(self) -> Policy:
+        """Which inputs of clients' calls are kept."""
+        default = Rule(self.sample_share, self.sample_low_share, self.sample_low_confidence, self.sample_drift_share)
+        return policy_of(default, self.sample_models)
+
+    @field_validator("sample_models")
+    @classmethod
+    def _check_models(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        policy_of(Rule(), entries)
+        return entries

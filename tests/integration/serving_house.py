@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ class ServingProcess:
     grpc_port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further ones, by the field's name."""
 
     @property
     def url(self) -> str:
@@ -62,6 +64,7 @@ class ServingProcess:
             "IRISLOOP_SERVING__GRPC_PORT": str(self.grpc_port),
             "IRISLOOP_SERVING__METRICS_PORT": str(self.metrics_port),
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "proto" / "gen")]),
+            **{f"IRISLOOP_SERVING__{name.upper()}": value for name, value in self.settings.items()},
         }
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -114,9 +117,11 @@ class ServingProcess:
 
 
 @asynccontextmanager
-async def running_serving(home: Path, kafka: KafkaSettings, replica: int = 0) -> AsyncIterator[ServingProcess]:
+async def running_serving(
+    home: Path, kafka: KafkaSettings, replica: int = 0, **settings: str
+) -> AsyncIterator[ServingProcess]:
     """A ready serving, killed when the block ends."""
-    serving = ServingProcess(home, kafka, replica)
+    serving = ServingProcess(home, kafka, replica, settings=settings)
     serving.start()
     try:
         await serving.ready()

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from irisloop.ingest.v1 import ingest_pb2
 from irisloop.serving.v1 import serving_pb2 as pb
+from irisloop.topics import FRAME_CAPTURED
 
 from services.common.bus import Bus, KafkaBus
 from services.common.objects import ObjectStore
@@ -147,3 +149,24 @@ def call_for(serving: ServingProcess, seconds: float) -> Counter[str]:
             answered[answer.get_response().model_version] += 1
             time.sleep(0.005)
     return answered
+
+
+async def test_sampled_inputs_are_encoded_and_published_by_the_process_beside(
+    tmp_path: Path, kafka: KafkaSettings, bus: KafkaBus
+) -> None:
+    home = tmp_path / "home"
+    async with running_serving(home, kafka, sample_share="1", sample_drift_share="0.5") as serving:
+        await publish_version(bus, home, 1)
+        await followed(serving, "clothes", 1)
+        answered = await asyncio.to_thread(call_for, serving, 1.0)
+        frames: list[ingest_pb2.FrameCaptured] = []
+        async with asyncio.timeout(60):
+            while len(frames) < answered["1"]:
+                await asyncio.sleep(0.3)
+                records = [record for unit in range(6) for record in await bus.read(FRAME_CAPTURED, unit)]
+                frames = [ingest_pb2.FrameCaptured.FromString(record.value) for record in records]
+        made = {one.id for one in await predictions(bus)}
+        assert {frame.sampled.prediction_id for frame in frames} == made
+        assert {(frame.camera_id, frame.content_type) for frame in frames} == {("calls/clothes", "image/png")}
+        assert {frame.sampled.propensity for frame in frames} == {1.0}
+        assert serving.stop() == 0

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from services.ingest.domain.exif import Exif
-from services.ingest.domain.frames import Frame
+from services.ingest.domain.frames import Frame, Sampled
 from services.ingest.domain.inspection import Reason, Verdict
 from services.ingest.domain.pixels import Statistics
 
@@ -24,7 +24,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A stored frame; times are aware, UTC; `duplicate_of` is the first asset with the same bytes, or empty."""
+    """A stored frame; times are aware, UTC; `duplicate_of` is the first asset with the same bytes, or empty; `sampled`
+    says how an input of a client's call came to be one.
+    """
 
     id: str
     camera_id: str
@@ -38,6 +40,7 @@ class Asset:
     duplicate_of: str
     meta: Mapping[str, str]
     historical: bool
+    sampled: Sampled | None = None
 
 
 @dataclass(frozen=True, slots=True)

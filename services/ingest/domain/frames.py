@@ -17,6 +17,21 @@ META_KEY_CHARACTERS: Final = 64
 META_VALUE_CHARACTERS: Final = 1024
 CE_ID_CHARACTERS: Final = 256
 TAG_VALUE_CHARACTERS: Final = 256
+SAMPLED_CHARACTERS: Final = 256
+SAMPLED_REASONS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """How an input of a client's call came to be kept as a frame: chosen with the probability `propensity`, in (0, 1],
+    for `reasons`, when the prediction of that id was made.
+    """
+
+    propensity: float
+    prediction_id: str
+    model: str
+    version: str
+    reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Frame:
     origin: str
     meta: Mapping[str, str]
     traceparent: str = ""
+    sampled: Sampled | None = None
 
 
 def check_camera_id(camera_id: str) -> str:
@@ -88,6 +104,24 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
         )
     _check_pairs(tags, "tags", TAG_VALUE_CHARACTERS)
     return tags
+
+
+def check_sampled(sampled: Sampled) -> Sampled:
+    """What it says itself. Raises `InvalidMessage` for a propensity that is no probability above 0, or long texts."""
+    if not 0 < sampled.propensity <= 1:  # neither is NaN
+        raise InvalidMessage(
+            f"sampled.propensity is {sampled.propensity}, not above 0 and up to 1.",
+            field="sampled.propensity",
+            reason="PROPENSITY_ODD",
+        )
+    texts = (sampled.prediction_id, sampled.model, sampled.version, *sampled.reasons)
+    if len(sampled.reasons) > SAMPLED_REASONS or any(len(text) > SAMPLED_CHARACTERS for text in texts):
+        raise InvalidMessage(
+            f"sampled has more than {SAMPLED_REASONS} reasons, or a text of more than {SAMPLED_CHARACTERS} characters.",
+            field="sampled",
+            reason="SAMPLED_TOO_BIG",
+        )
+    return sampled
 
 
 def _check_pairs(pairs: Mapping[str, str], field: str, value_characters: int) -> None:

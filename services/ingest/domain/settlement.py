@@ -103,6 +103,7 @@ def _asset(
         duplicate_of=duplicate_of,
         meta=frame.meta,
         historical=frame.arrived_at - frame.captured_at > historical_after,
+        sampled=frame.sampled,
     )
 
 

@@ -13,10 +13,17 @@ from services.common.bus import derive_id
 from services.common.bus.api import PROTOBUF, Delivery, Record, Subscription
 from services.common.errors import InvalidMessage
 from services.common.telemetry import continued
-from services.ingest.domain.frames import Frame, check_camera_id, check_ce_id, check_content_type, check_meta
+from services.ingest.domain.frames import (
+    Frame,
+    check_camera_id,
+    check_ce_id,
+    check_content_type,
+    check_meta,
+    check_sampled,
+)
 from services.ingest.handlers import Ingest
 from services.ingest.together import Together
-from services.ingest.wire import from_timestamp, parse_time, to_micros, to_timestamp
+from services.ingest.wire import from_timestamp, parse_time, sampled_from_proto, to_micros, to_timestamp
 
 HANDLER: Final = "store-frames"
 _META: Final = "meta-"
@@ -42,6 +49,8 @@ def decode(record: Record) -> Delivery[pb.FrameCaptured]:
     value = _from_protobuf(record) if is_protobuf else _from_image(record, headers, check_content_type(content_type))
     check_camera_id(value.camera_id)
     check_meta(value.meta)
+    if value.HasField("sampled"):
+        check_sampled(sampled_from_proto(value.sampled))
     captured_at = (
         from_timestamp(value.captured_at, "captured_at") if value.HasField("captured_at") else record.first_seen
     )
@@ -69,6 +78,7 @@ def frame_of(delivery: Delivery[pb.FrameCaptured]) -> Frame:
         origin=f"{record.topic}/{record.partition}/{record.offset}",
         meta=dict(value.meta),
         traceparent=delivery.traceparent,
+        sampled=sampled_from_proto(value.sampled) if value.HasField("sampled") else None,
     )
 
 

@@ -74,6 +74,16 @@ class StatisticsView(BaseModel):
     frame_difference: float | None
 
 
+class SampledView(BaseModel):
+    """How an input of a client's call came to be kept."""
+
+    propensity: float
+    prediction_id: str
+    model: str
+    version: str
+    reasons: list[str]
+
+
 class AssetView(BaseModel):
     """A stored frame."""
 
@@ -89,6 +99,7 @@ class AssetView(BaseModel):
     duplicate_of: str
     meta: dict[str, str]
     historical: bool
+    sampled: SampledView | None
 
     @classmethod
     def of(cls, asset: Asset) -> AssetView:

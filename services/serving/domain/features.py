@@ -57,6 +57,15 @@ def answers(card: ModelCard, outputs: Mapping[str, NDArray[Any]]) -> list[Answer
     return _rows(card, finite, chances, energies, projected, norms)
 
 
+def confidences(card: ModelCard, scores: NDArray[Any]) -> Floats:
+    """The largest calibrated probability of each row of [N, classes]; NaN where the output is not finite."""
+    values = np.asarray(scores, dtype=np.float64)
+    finite = np.asarray(np.isfinite(values).all(axis=1))
+    safe = np.where(finite[:, None], values, 0.0)
+    chances = softmax(safe / card.temperature) if card.logits else safe
+    return np.where(finite, chances.max(axis=1), np.nan)
+
+
 def _rows(
     card: ModelCard,
     finite: NDArray[np.bool_],

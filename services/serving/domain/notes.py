@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from services.serving.domain.routes import Version
+from services.serving.domain.sampling import Inputs
 from services.serving.domain.work import Arrays
 
 SHADOW: Final = "shadow"
@@ -28,6 +29,8 @@ class Note:
     pair_id: str = ""
     rollout_id: str = ""
     error: str = ""
+    inputs: Inputs | None = None
+    """What was asked, where inputs of the model are sampled."""
 
     @property
     def rows(self) -> int:

@@ -15,10 +15,11 @@ from services.serving.domain.images import ImageLimits
 from services.serving.domain.notes import SHADOW, Comparison, Note, Notes, described
 from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
+from services.serving.domain.sampling import Inputs, Keeps
 from services.serving.domain.tensors import encoded
 from services.serving.domain.work import Arrays, Result, Work
 from services.serving.errors import InferenceFailed, Unloaded, Unsupported
-from services.serving.handlers.pictures import decoded_images, holds_images, images_of
+from services.serving.handlers.pictures import decoded_images, holds_images, images_of, kept_inputs
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
 from services.serving.handlers.rollouts import Choice, Rollouts
 from services.serving.handlers.settling import Settling
@@ -35,8 +36,12 @@ class Inference:
         regions: Regions,
         offload: Callable[[Callable[[], None]], None],
         limits: ImageLimits,
+        keeps: Keeps,
     ) -> None:
-        """`offload` runs what takes long, such as decoding images, in another thread."""
+        """`offload` runs what takes long, such as decoding images, in another thread; `keeps` says of which models
+        inputs go along with the note of a call.
+        """
+        self.keeps = keeps
         self._offload = offload
         self._limits = limits
         self._table = table
@@ -86,7 +91,7 @@ class Inference:
 
     def _submit_images(self, version: Version, call: InferCall, pending: _Pending) -> Work:
         """Decode elsewhere, then queue; the version stays open until then, whatever is swapped meanwhile."""
-        encoded_images = images_of(version, call, self._regions)
+        encoded_images = pending.images = images_of(version, call, self._regions)
         work = pending.work = Work({}, len(encoded_images), pending.take, asked_of(call, version.config))
         held = version.runner.hold()
         held.__enter__()
@@ -148,7 +153,7 @@ class Inference:
 class _Pending:
     """A call that was queued: its results become answers."""
 
-    __slots__ = ("_arrived_at_ns", "_call", "_choice", "_inference", "_reply", "_version", "_wanted", "work")
+    __slots__ = ("_arrived_at_ns", "_call", "_choice", "_inference", "_reply", "_version", "_wanted", "images", "work")
 
     def __init__(
         self,
@@ -161,6 +166,7 @@ class _Pending:
         arrived_at_ns: int,
     ) -> None:
         self.work: Work | None = None
+        self.images: Sequence[bytes] = ()
         self._inference = inference
         self._call = call
         self._choice = choice
@@ -191,7 +197,7 @@ class _Pending:
             self._reply(answer, last)
         else:
             self._reply_and_compare(self._choice, answer, last)
-        self._note(described(self._version, result))
+        self._note(described(self._version, result), inputs=self._inputs())
 
     def _reply_and_compare(self, choice: Choice, answer: InferAnswer, last: bool) -> None:
         """Compared after the answer is sent, but for inputs in shared memory, which are the caller's again then."""
@@ -208,11 +214,19 @@ class _Pending:
             about = self._about({}, SHADOW, 0)
             self._inference.compare(Comparison(choice.beside, self.work.inputs, about))
 
-    def _note(self, outputs: Arrays, error: str = "") -> None:
-        role = (self._choice.role if self._choice else "") or DIRECT
-        self._inference.note(self._about(outputs, role, time.time_ns() - self._arrived_at_ns, error))
+    def _inputs(self) -> Inputs | None:
+        if not self._inference.keeps(self._version.model):
+            return None
+        assert self.work is not None
+        return kept_inputs(self._version, self._call, self.images, self.work.inputs)
 
-    def _about(self, outputs: Arrays, role: str, latency_ns: int, error: str = "") -> Note:
+    def _note(self, outputs: Arrays, error: str = "", inputs: Inputs | None = None) -> None:
+        role = (self._choice.role if self._choice else "") or DIRECT
+        self._inference.note(self._about(outputs, role, time.time_ns() - self._arrived_at_ns, error, inputs))
+
+    def _about(
+        self, outputs: Arrays, role: str, latency_ns: int, error: str = "", inputs: Inputs | None = None
+    ) -> Note:
         choice, trace = self._choice, self._call.traceparent
         ids = (choice.pair_id, choice.rollout_id) if choice else ("", "")
-        return Note(self._version, outputs, role, self._arrived_at_ns, latency_ns, trace, *ids, error)
+        return Note(self._version, outputs, role, self._arrived_at_ns, latency_ns, trace, *ids, error, inputs)

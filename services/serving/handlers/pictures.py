@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from services.serving.domain.calls import InferCall
 from services.serving.domain.images import ImageLimits, prepared, stacked
 from services.serving.domain.ports import Regions
 from services.serving.domain.routes import Version
+from services.serving.domain.sampling import Inputs
 from services.serving.domain.tensors import strings
 from services.serving.domain.work import Arrays
 from services.serving.errors import BadRequest
@@ -50,6 +53,23 @@ def decoded_images(version: Version, images: list[bytes], limits: ImageLimits) -
     pixels = [prepared(data, version.image, limits) for data in images]
     tensor = stacked(pixels, version.image)
     return {version.image.name: tensor if version.config.max_batch_size else tensor[0].reshape(_dims(version))}
+
+
+def kept_inputs(version: Version, call: InferCall, encoded: Sequence[bytes], inputs: Arrays) -> Inputs:
+    """What the call brought, as images that can be kept after it; nothing is copied, so what lies in memory that is the
+    client's again is left.
+    """
+    image = version.image
+    if version.config.decoupled:
+        return Inputs(missing="decoupled")
+    if encoded:
+        return Inputs(encoded)
+    tensor = inputs.get(image.name) if image is not None and len(inputs) == 1 else None
+    if tensor is None or tensor.dtype.str != "|u1":
+        return Inputs(missing="not_an_image")
+    if call.inputs[0].region is not None:
+        return Inputs(missing="in_shared_memory")
+    return Inputs(tensor=tensor)
 
 
 def _dims(version: Version) -> tuple[int, ...]:

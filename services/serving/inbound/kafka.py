@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.ingest.v1 import ingest_pb2
+from irisloop.monitor.v1 import monitor_pb2
 from irisloop.registry.v1 import registry_pb2
-from irisloop.topics import ALIASES_PUBLISHED, ASSET_STORED, CAMERA_CHANGED, PREDICTION_MADE
+from irisloop.topics import ALIASES_PUBLISHED, ASSET_STORED, CAMERA_CHANGED, DRIFT_DETECTED, PREDICTION_MADE
 
 from services.common.bus import Bus, Delivery, Event, Follow, Outcome, Record, Stream, decode
 from services.common.errors import IrisloopError, PoisonedDelivery
@@ -21,6 +22,7 @@ from services.serving.domain.predictions import Frame, Made, Seen
 from services.serving.domain.rollout import Arm, Rollout, Stage
 from services.serving.domain.routes import Publication, Target
 from services.serving.handlers.bindings import Bindings
+from services.serving.handlers.drifts import Drifts, DriftWord
 from services.serving.handlers.models import Models
 from services.serving.handlers.predictions import Predictor
 
@@ -37,7 +39,17 @@ ROLES: Final = frozenset({"champion", "challenger", "shadow", "canary", "previou
 class Listener:
     """Declares what serving hears and hands it to the handlers."""
 
-    def __init__(self, models: Models, bindings: Bindings, predictor: Predictor, replica: str, tail: int) -> None:
+    def __init__(
+        self,
+        models: Models,
+        bindings: Bindings,
+        predictor: Predictor,
+        replica: str,
+        tail: int,
+        drifts: Drifts | None = None,
+    ) -> None:
+        """`drifts`: where somebody asks which models drift."""
+        self._drifts = drifts
         self._models = models
         self._bindings = bindings
         self._processor = PredictAssets(self, predictor, replica, tail)
@@ -46,6 +58,8 @@ class Listener:
         """Take `batch` assets of a partition at most in one transaction."""
         bus.follow(Follow(ALIASES_PUBLISHED, "load-models", self.load_models))
         bus.follow(Follow(CAMERA_CHANGED, "know-cameras", self.know_cameras))
+        if self._drifts is not None:
+            bus.follow(Follow(DRIFT_DETECTED, "know-drifts", self.know_drifts))
         bus.stream(Stream((ASSET_STORED,), "predict-assets", self._processor, max_batch=batch))
 
     async def load_models(self, batch: Sequence[Delivery[registry_pb2.AliasesPublished]]) -> None:
@@ -57,6 +71,11 @@ class Listener:
         for delivery in batch:
             camera = delivery.value.camera
             self._bindings.note_camera(camera.id, dict(camera.tags))
+
+    async def know_drifts(self, batch: Sequence[Delivery[monitor_pb2.DriftDetected]]) -> None:
+        """Which models drift now."""
+        assert self._drifts is not None
+        self._drifts.note([drift(delivery.value) for delivery in batch])
 
     async def catch_up(self, unit: int, bus: Bus) -> None:
         """Know what is published before the first asset is taken: an asset passed over is never predicted.
@@ -128,6 +147,13 @@ def frame(place: int, delivery: Delivery[ingest_pb2.AssetStored]) -> Frame:
         if not value:
             raise PoisonedDelivery(place, f"`{field}` is empty", field=field)
     return Frame(asset.id, asset.camera_id, asset.object.digest)
+
+
+def drift(message: monitor_pb2.DriftDetected) -> DriftWord:
+    """What matters of an incident."""
+    incident = message.incident
+    over = incident.HasField("closed_at") or incident.harm == monitor_pb2.DRIFT_HARM_NONE
+    return DriftWord(incident.id, incident.model, message.revision, over)
 
 
 def publication(message: registry_pb2.AliasesPublished) -> Publication:

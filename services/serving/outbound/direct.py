@@ -14,7 +14,8 @@ from services.common.metrics import SERVING_DIRECT_DROPPED, SERVING_PREDICTIONS,
 from services.common.telemetry import log
 from services.serving.domain.bindings import DIRECT
 from services.serving.domain.notes import Note
-from services.serving.outbound.notation import Writing, weight
+from services.serving.outbound.notation import Writing, grouped, weight
+from services.serving.outbound.sampling import Sampling
 from services.serving.outbound.spool import Place, SpoolWriter, Tally, position
 
 AT_ONCE: Final = 256
@@ -40,8 +41,19 @@ class Publishing(Protocol):
 class DirectEvents:
     """Implements `Notes`; an async context manager whose `run` writes the spool until cancelled."""
 
-    def __init__(self, publishing: Publishing, replica: str, most: int, folder: Path, limit_bytes: int) -> None:
-        """`most`: calls noted and not yet on disk; `folder`, `limit_bytes`: of the spool."""
+    def __init__(
+        self,
+        publishing: Publishing,
+        replica: str,
+        most: int,
+        folder: Path,
+        limit_bytes: int,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """`most`: calls noted and not yet on disk; `folder`, `limit_bytes`: of the spool; `sampling` takes what goes to
+        ingest, too.
+        """
+        self._sampling = sampling
         self._publishing = publishing
         self._replica = replica
         self._most = most
@@ -75,6 +87,8 @@ class DirectEvents:
         self._writing = Writing(self._folder, self._replica)
         self._tally = Tally(self._folder / "tally")
         self._place = position(self._folder)
+        if self._sampling is not None:
+            self._sampling.open()
 
     def note(self, note: Note) -> None:
         """Keep it for the next flush, or drop and count it when too many wait."""
@@ -83,7 +97,7 @@ class DirectEvents:
             SERVING_DIRECT_DROPPED.inc()
             return
         tally.note()
-        self._notes.append(note)
+        self._notes.append(self._sampling.admit(note) if self._sampling else note)
 
     async def run(self) -> None:
         """Until cancelled; then what was noted is written before the publisher is told to end."""
@@ -114,10 +128,15 @@ class DirectEvents:
                 log.error("spool_failed", dropped=len(notes), error=str(error))
             if self._tally is not None:
                 self._tally.kept(len(notes))
+            if self._sampling is not None:
+                self._sampling.release(notes)
 
     def _write(self, notes: list[Note]) -> None:
         assert self._writing is not None and self._spool is not None
-        self._spool.append(self._writing.records(notes))
+        groups = grouped(notes)
+        self._spool.append([self._writing.record(group) for group in groups])
+        if self._sampling is not None:
+            self._sampling.take(groups)
 
     def _look(self) -> None:
         """Count what was published and given up, and see how much waits."""
@@ -130,3 +149,5 @@ class DirectEvents:
         low, high = (share * self._spool.limit for share in HURRY)
         if size > high or size < low:
             self._publishing.hurry(size > high)
+        if self._sampling is not None:
+            self._sampling.look()

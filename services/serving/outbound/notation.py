@@ -9,7 +9,7 @@ import json
 import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +34,25 @@ MOST_CARDS: Final = 64
 """Whose names are remembered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Notes of one version and one shape, which become one record."""
+
+    identity: str
+    """From which the ids of their predictions follow."""
+    notes: Sequence[Note]
+
+
+def grouped(notes: Sequence[Note]) -> list[Group]:
+    """In their order."""
+    return [Group(str(uuid.uuid4()), list(same)) for _, same in groupby(notes, key=_kind)]
+
+
+def prediction_id(identity: str, place: int) -> str:
+    """Of the prediction at that place among all rows of a group."""
+    return derive_id("direct", identity, str(place))
+
+
 class Writing:
     """Makes records of notes, and keeps the cards that they need beside the spool."""
 
@@ -43,11 +62,9 @@ class Writing:
         self._replica = replica
         self._names: dict[int, tuple[ModelCard, str]] = {}
 
-    def records(self, notes: Sequence[Note]) -> list[bytes]:
-        """One for each run of notes of one version and one shape, in their order."""
-        return [self._record(list(same)) for _, same in groupby(notes, key=_kind)]
-
-    def _record(self, notes: Sequence[Note]) -> bytes:
+    def record(self, group: Group) -> bytes:
+        """All notes of a group."""
+        notes = group.notes
         version = notes[0].version
         arrays = {
             name: np.concatenate([note.outputs[name] for note in notes]) if len(notes) > 1 else array
@@ -55,7 +72,7 @@ class Writing:
         }
         rows = [note.rows for note in notes]
         about = {
-            "id": str(uuid.uuid4()),
+            "id": group.identity,
             "model": version.model,
             "version": version.name,
             "card": self._name_of(version.card),
@@ -132,7 +149,7 @@ class Reading:
         columns = ("rows", "arrived", "latency", "trace", "role", "pair", "rollout")
         for rows, arrived, latency, trace, role, pair, rollout in zip(*(about[name] for name in columns), strict=True):
             for row in range(rows):
-                identity = derive_id("direct", about["id"], str(place))
+                identity = prediction_id(about["id"], place)
                 place += 1
                 made = message(identity, model, version, role, next(found), latency / 1e6, replica)
                 made.captured_at.CopyFrom(_stamp(arrived))

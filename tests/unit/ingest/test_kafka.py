@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from irisloop.ingest.v1 import ingest_pb2 as pb
@@ -10,6 +11,7 @@ from irisloop.topics import FRAME_CAPTURED
 
 from services.common.bus.api import Record
 from services.common.errors import InvalidMessage
+from services.ingest.domain.frames import Sampled
 from services.ingest.inbound.kafka import decode, frame_of
 from services.ingest.wire import to_timestamp
 from tests.unit.ingest.pictures import NOW, jpeg
@@ -119,3 +121,24 @@ def test_a_record_that_breaks_the_contract_is_refused_with_a_sentence(kind: str)
 @pytest.mark.parametrize("camera_id", ["a", "gate-1", "import/birds", "A.b_c-d/1/2", "a" * 128, "0"])
 def test_ids_of_the_contract_are_taken(camera_id: str) -> None:
     assert decode(record(b"x", key=camera_id.encode())).key == camera_id
+
+
+def test_how_an_input_was_sampled_goes_with_the_frame() -> None:
+    sampled = pb.Sampled(propensity=0.25, prediction_id="p", model="m", version="7", reasons=["share", "drift"])
+    frame = frame_of(decode(record(captured(sampled=sampled), PROTOBUF)))
+    assert frame.sampled == Sampled(0.25, "p", "m", "7", ("share", "drift"))
+    assert frame_of(decode(record(captured(), PROTOBUF))).sampled is None
+
+
+@pytest.mark.parametrize("propensity", [0.0, -0.5, 1.0000001, float("nan"), float("inf")])
+def test_a_propensity_that_is_no_probability_above_zero_is_refused(propensity: float) -> None:
+    with pytest.raises(InvalidMessage) as refusal:
+        decode(record(captured(sampled=pb.Sampled(propensity=propensity)), PROTOBUF))
+    assert refusal.value.field == "sampled.propensity"
+
+
+@pytest.mark.parametrize("fields", [{"model": "m" * 257}, {"reasons": ["r"] * 9}, {"reasons": ["r" * 257]}])
+def test_more_said_of_a_sample_than_is_kept_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage) as refusal:
+        decode(record(captured(sampled=pb.Sampled(propensity=1.0, **fields)), PROTOBUF))
+    assert refusal.value.field == "sampled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from services.common.errors import InvalidMessage
 from services.ingest.domain.assets import Asset, Rejection, Stored
 from services.ingest.domain.exif import Exif
+from services.ingest.domain.frames import Sampled
 from services.ingest.domain.inspection import Reason
 from services.ingest.domain.pixels import Statistics
 from services.ingest.wire import (
@@ -33,6 +35,8 @@ def test_an_asset_comes_back_as_it_was(exif: Exif | None, difference: float | No
     levels = Statistics(0.5, 0.25, 0.125, 0.5, 0.5, 0.5, 0.0, 1.0, difference)
     asset = Asset("1", "c", NOW, NOW, Stored("d", 3, "image/png"), 5, 6, exif, levels, "2", {"a": "b"}, True)
     assert asset_from_proto(asset_to_proto(asset)) == asset
+    sampled = replace(asset, sampled=Sampled(0.125, "p", "m", "7", ("share", "drift")))
+    assert asset_from_proto(asset_to_proto(sampled)) == sampled
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -54,7 +54,9 @@ def version(card: ModelCard | None = CARD) -> Version:
 @asynccontextmanager
 async def direct(kafka: Kafka, folder: Path, most: int = 10_000) -> AsyncIterator[DirectEvents]:
     """Running, and stopped in order."""
-    async with DirectEvents(Publisher(cast(Bus, kafka), folder), "serving-0", most, folder, 64 << 20) as one:
+    async with DirectEvents(
+        Publisher.of_predictions(cast(Bus, kafka), folder), "serving-0", most, folder, 64 << 20
+    ) as one:
         task = asyncio.create_task(one.run())
         try:
             yield one
@@ -128,7 +130,7 @@ async def test_what_a_kill_took_from_memory_is_counted_at_the_next_start(tmp_pat
     kafka, of = Kafka(), version()
     before = SERVING_DIRECT_DROPPED._value.get()
     killed = await DirectEvents(
-        Publisher(cast(Bus, kafka), tmp_path), "serving-0", 100, tmp_path, 64 << 20
+        Publisher.of_predictions(cast(Bus, kafka), tmp_path), "serving-0", 100, tmp_path, 64 << 20
     ).__aenter__()
     for number in range(1, 8):
         note(killed, number, of)  # and nothing flushes it

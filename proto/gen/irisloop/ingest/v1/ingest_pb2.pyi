@@ -94,6 +94,7 @@ class FrameCaptured(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
     camera_id: _builtins.str
     """1-128 characters of A-Z a-z 0-9 . _ - and /, not starting or ending with a slash."""
     image: _builtins.bytes
@@ -108,6 +109,10 @@ class FrameCaptured(_message.Message):
     def meta(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free text of the producer's, kept with the asset: at most 32 keys of 64 characters, values of 1,024."""
 
+    @_builtins.property
+    def sampled(self) -> Global___Sampled:
+        """Set when serving kept an input of a client's call; no camera sets it."""
+
     def __init__(
         self,
         *,
@@ -116,14 +121,55 @@ class FrameCaptured(_message.Message):
         image: _builtins.bytes = ...,
         content_type: _builtins.str = ...,
         meta: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sampled: Global___Sampled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "sampled", b"sampled"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "content_type", b"content_type", "image", b"image", "meta", b"meta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "content_type", b"content_type", "image", b"image", "meta", b"meta", "sampled", b"sampled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FrameCaptured: _TypeAlias = FrameCaptured  # noqa: Y015
+
+@_typing.final
+class Sampled(_message.Message):
+    """How an input of a client's call came to be kept as a frame."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    PREDICTION_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    propensity: _builtins.float
+    """The probability that it was chosen with, above 0 and up to 1: what is counted over such frames is weighed by its
+    inverse (Horvitz and Thompson 1952).
+    """
+    prediction_id: _builtins.str
+    """Of the call's answer, as `prediction made` has it."""
+    model: _builtins.str
+    version: _builtins.str
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The rules that chose it: share, low_confidence, drift."""
+
+    def __init__(
+        self,
+        *,
+        propensity: _builtins.float = ...,
+        prediction_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "prediction_id", b"prediction_id", "propensity", b"propensity", "reasons", b"reasons", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sampled: _TypeAlias = Sampled  # noqa: Y015
 
 @_typing.final
 class StoredObject(_message.Message):
@@ -305,6 +351,7 @@ class Asset(_message.Message):
     DUPLICATE_OF_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
     HISTORICAL_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, derived from the frame's ce_id."""
     camera_id: _builtins.str
@@ -328,6 +375,10 @@ class Asset(_message.Message):
     def statistics(self) -> Global___PixelStatistics: ...
     @_builtins.property
     def meta(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def sampled(self) -> Global___Sampled:
+        """Set for an input of a client's call that serving kept; absent for a camera's frame."""
+
     def __init__(
         self,
         *,
@@ -343,10 +394,11 @@ class Asset(_message.Message):
         duplicate_of: _builtins.str = ...,
         meta: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         historical: _builtins.bool = ...,
+        sampled: Global___Sampled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "exif", b"exif", "object", b"object", "statistics", b"statistics", "stored_at", b"stored_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "exif", b"exif", "object", b"object", "sampled", b"sampled", "statistics", b"statistics", "stored_at", b"stored_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "duplicate_of", b"duplicate_of", "exif", b"exif", "height", b"height", "historical", b"historical", "id", b"id", "meta", b"meta", "object", b"object", "statistics", b"statistics", "stored_at", b"stored_at", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["camera_id", b"camera_id", "captured_at", b"captured_at", "duplicate_of", b"duplicate_of", "exif", b"exif", "height", b"height", "historical", b"historical", "id", b"id", "meta", b"meta", "object", b"object", "sampled", b"sampled", "statistics", b"statistics", "stored_at", b"stored_at", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
