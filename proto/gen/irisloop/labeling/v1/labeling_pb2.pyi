@@ -199,6 +199,7 @@ class Annotation(_message.Message):
     SUPERSEDED_AT_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     asset_id: _builtins.str
     camera_id: _builtins.str
@@ -207,6 +208,8 @@ class Annotation(_message.Message):
     annotated_by: _builtins.str
     source: Global___AnnotationSource.ValueType
     task_id: _builtins.str
+    withdrawn: _builtins.bool
+    """This revision takes the earlier ones back: nothing is known of the asset any more, and `labels` is empty."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp:
         """Event time of the asset."""
@@ -238,10 +241,11 @@ class Annotation(_message.Message):
         superseded_at: _timestamp_pb2.Timestamp | None = ...,
         source: Global___AnnotationSource.ValueType = ...,
         task_id: _builtins.str = ...,
+        withdrawn: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["annotated_at", b"annotated_at", "captured_at", b"captured_at", "superseded_at", b"superseded_at", "valid_from", b"valid_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotated_at", b"annotated_at", "annotated_by", b"annotated_by", "asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "id", b"id", "labels", b"labels", "revision", b"revision", "source", b"source", "superseded_at", b"superseded_at", "task_id", b"task_id", "valid_from", b"valid_from"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotated_at", b"annotated_at", "annotated_by", b"annotated_by", "asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "id", b"id", "labels", b"labels", "revision", b"revision", "source", b"source", "superseded_at", b"superseded_at", "task_id", b"task_id", "valid_from", b"valid_from", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

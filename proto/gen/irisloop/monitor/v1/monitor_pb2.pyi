@@ -843,3 +843,370 @@ class GetAccuracyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAccuracyResponse: _TypeAlias = GetAccuracyResponse  # noqa: Y015
+
+@_typing.final
+class ClassQuality(_message.Message):
+    """What labels say about one class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    F1_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    labels: _builtins.int
+    """Labels that name it, predictions that name it, and both."""
+    predictions: _builtins.int
+    right: _builtins.int
+    precision: _builtins.float
+    """Absent where nothing was predicted as it, or labelled as it."""
+    recall: _builtins.float
+    f1: _builtins.float
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        labels: _builtins.int = ...,
+        predictions: _builtins.int = ...,
+        right: _builtins.int = ...,
+        precision: _builtins.float | None = ...,
+        recall: _builtins.float | None = ...,
+        f1: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_precision", b"_precision", "_recall", b"_recall", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_precision", b"_precision", "_recall", b"_recall", "class_name", b"class_name", "f1", b"f1", "labels", b"labels", "precision", b"precision", "predictions", b"predictions", "recall", b"recall", "right", b"right"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+
+Global___ClassQuality: _TypeAlias = ClassQuality  # noqa: Y015
+
+@_typing.final
+class ConfusionCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUTH_FIELD_NUMBER: _builtins.int
+    PREDICTED_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    truth: _builtins.str
+    """The label's class."""
+    predicted: _builtins.str
+    """The prediction's class; empty where the model gave no answer."""
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        truth: _builtins.str = ...,
+        predicted: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "predicted", b"predicted", "truth", b"truth"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfusionCount: _TypeAlias = ConfusionCount  # noqa: Y015
+
+@_typing.final
+class CalibrationBin(_message.Message):
+    """Predictions whose calibrated top score lies in one of fifteen equal bins of 0..1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    high: _builtins.float
+    predictions: _builtins.int
+    confidence: _builtins.float
+    """Mean top score, and the share of right answers."""
+    accuracy: _builtins.float
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        predictions: _builtins.int = ...,
+        confidence: _builtins.float = ...,
+        accuracy: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "confidence", b"confidence", "high", b"high", "low", b"low", "predictions", b"predictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationBin: _TypeAlias = CalibrationBin  # noqa: Y015
+
+@_typing.final
+class RiskEstimate(_message.Message):
+    """The error from labels drawn uniformly at random with a known probability, and only from those."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    RAW_ERROR_FIELD_NUMBER: _builtins.int
+    WEIGHTED_ERROR_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ANYTIME_VALID_FIELD_NUMBER: _builtins.int
+    CORRECTED_FIELD_NUMBER: _builtins.int
+    CLIPPED_FIELD_NUMBER: _builtins.int
+    labels: _builtins.int
+    raw_error: _builtins.float
+    """Share of wrong answers among them."""
+    weighted_error: _builtins.float
+    """The same with each label weighted by one over its probability, up to a bound (Hajek)."""
+    low: _builtins.float
+    """Confidence sequence of the error at this level, 0..1: it may be looked at after every label."""
+    high: _builtins.float
+    confidence: _builtins.float
+    anytime_valid: _builtins.bool
+    """False once a label in it was corrected or withdrawn, or an older one has left the horizon: the interval is then the
+    one of labels that had been so from the start, and looking at it often is no longer covered.
+    """
+    corrected: _builtins.int
+    """Drawn labels whose revisions disagree, withdrawn ones included."""
+    clipped: _builtins.int
+    """Labels drawn so rarely that the bound cut their weight."""
+    def __init__(
+        self,
+        *,
+        labels: _builtins.int = ...,
+        raw_error: _builtins.float = ...,
+        weighted_error: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        anytime_valid: _builtins.bool = ...,
+        corrected: _builtins.int = ...,
+        clipped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskEstimate: _TypeAlias = RiskEstimate  # noqa: Y015
+
+@_typing.final
+class Quality(_message.Message):
+    """How good one version is in one segment, by the newest revision of each label."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    HOUR_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    MACRO_F1_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    CONFUSION_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    role: _builtins.str
+    camera_id: _builtins.str
+    """Empty unless the answer is by camera."""
+    labels: _builtins.int
+    """Predictions with a label, and the right ones among them."""
+    right: _builtins.int
+    accuracy: _builtins.float
+    macro_f1: _builtins.float
+    """Mean F1 over the classes that labels or predictions name."""
+    calibration_error: _builtins.float
+    """Expected calibration error of the top score, 0..1."""
+    @_builtins.property
+    def hour(self) -> _timestamp_pb2.Timestamp:
+        """Begin of the hour of capture; absent unless the answer is by hour."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassQuality]: ...
+    @_builtins.property
+    def confusion(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConfusionCount]: ...
+    @_builtins.property
+    def calibration(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationBin]: ...
+    @_builtins.property
+    def risk(self) -> Global___RiskEstimate: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        role: _builtins.str = ...,
+        camera_id: _builtins.str = ...,
+        hour: _timestamp_pb2.Timestamp | None = ...,
+        labels: _builtins.int = ...,
+        right: _builtins.int = ...,
+        accuracy: _builtins.float = ...,
+        macro_f1: _builtins.float = ...,
+        calibration_error: _builtins.float = ...,
+        classes: _abc.Iterable[Global___ClassQuality] | None = ...,
+        confusion: _abc.Iterable[Global___ConfusionCount] | None = ...,
+        calibration: _abc.Iterable[Global___CalibrationBin] | None = ...,
+        risk: Global___RiskEstimate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour", "risk", b"risk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration", b"calibration", "calibration_error", b"calibration_error", "camera_id", b"camera_id", "classes", b"classes", "confusion", b"confusion", "hour", b"hour", "labels", b"labels", "macro_f1", b"macro_f1", "model", b"model", "right", b"right", "risk", b"risk", "role", b"role", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Quality: _TypeAlias = Quality  # noqa: Y015
+
+@_typing.final
+class LabelAccount(_message.Message):
+    """What became of every label that was heard, over all models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEARD_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    CORRECTED_FIELD_NUMBER: _builtins.int
+    UNJOINED_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    TOO_LATE_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    heard: _builtins.int
+    """Events, and those among them that said nothing new."""
+    repeated: _builtins.int
+    kept: _builtins.int
+    """Assets whose label is kept; those whose newest word is a withdrawal; those whose revisions disagree."""
+    withdrawn: _builtins.int
+    corrected: _builtins.int
+    unjoined: _builtins.int
+    """Events left out: without a prediction, for a frame captured after the label was given, for a frame before `since`."""
+    ahead: _builtins.int
+    too_late: _builtins.int
+    expired: _builtins.int
+    """Labels forgotten because their frame has become older than `since`."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Frames captured before this are no longer counted."""
+
+    def __init__(
+        self,
+        *,
+        heard: _builtins.int = ...,
+        repeated: _builtins.int = ...,
+        kept: _builtins.int = ...,
+        withdrawn: _builtins.int = ...,
+        corrected: _builtins.int = ...,
+        unjoined: _builtins.int = ...,
+        ahead: _builtins.int = ...,
+        too_late: _builtins.int = ...,
+        expired: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "corrected", b"corrected", "expired", b"expired", "heard", b"heard", "kept", b"kept", "repeated", b"repeated", "since", b"since", "too_late", b"too_late", "unjoined", b"unjoined", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelAccount: _TypeAlias = LabelAccount  # noqa: Y015
+
+@_typing.final
+class GetQualityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    UNIFORM_ONLY_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    version: _builtins.str
+    """Of all versions, roles and cameras when empty."""
+    role: _builtins.str
+    camera_id: _builtins.str
+    by: _builtins.str
+    """What to split the answer by, beside version and role: camera, hour, or nothing."""
+    uniform_only: _builtins.bool
+    """Only labels drawn uniformly at random: others were chosen for being hard, and make a model look worse than it is."""
+    limit: _builtins.int
+    """At most so many segments, 1-1000; 100 when 0."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Whole hours of capture that overlap [since, until)."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        role: _builtins.str = ...,
+        camera_id: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        by: _builtins.str = ...,
+        uniform_only: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "camera_id", b"camera_id", "limit", b"limit", "model", b"model", "role", b"role", "since", b"since", "uniform_only", b"uniform_only", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQualityRequest: _TypeAlias = GetQualityRequest  # noqa: Y015
+
+@_typing.final
+class GetQualityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    left_out: _builtins.int
+    """Segments beyond `limit`."""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quality]: ...
+    @_builtins.property
+    def labels(self) -> Global___LabelAccount: ...
+    def __init__(
+        self,
+        *,
+        segments: _abc.Iterable[Global___Quality] | None = ...,
+        labels: Global___LabelAccount | None = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "left_out", b"left_out", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQualityResponse: _TypeAlias = GetQualityResponse  # noqa: Y015

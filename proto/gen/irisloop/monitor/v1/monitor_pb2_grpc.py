@@ -54,6 +54,11 @@ class MonitorServiceStub:
                 request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyRequest.SerializeToString,
                 response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyResponse.FromString,
                 _registered_method=True)
+        self.GetQuality = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/GetQuality',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.FromString,
+                _registered_method=True)
 
 
 class MonitorServiceServicer:
@@ -83,6 +88,12 @@ class MonitorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQuality(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +116,11 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.GetAccuracy,
                     request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyRequest.FromString,
                     response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyResponse.SerializeToString,
+            ),
+            'GetQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuality,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -215,6 +231,33 @@ class MonitorService:
             '/irisloop.monitor.v1.MonitorService/GetAccuracy',
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyRequest.SerializeToString,
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/GetQuality',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,7 @@ class MonitorServiceStub:
     ListIncidents: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]
     GetAccuracy: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]
+    GetQuality: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
@@ -43,6 +44,7 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     ListIncidents: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]  # type: ignore[assignment]
     ListDecisions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     GetAccuracy: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]  # type: ignore[assignment]
+    GetQuality: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]  # type: ignore[assignment]
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +74,12 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.GetAccuracyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.GetAccuracyResponse, _abc.Awaitable[_monitor_pb2.GetAccuracyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetQuality(
+        self,
+        request: _monitor_pb2.GetQualityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.GetQualityResponse, _abc.Awaitable[_monitor_pb2.GetQualityResponse]]: ...
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
