@@ -25,29 +25,40 @@ from services.monitor.domain.events import (
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.quality.book import TruthBook
+from services.monitor.domain.quality.truth import Truth
 
 TICK = 1.0  # Seconds of event time between two looks at a model.
 
 
 @dataclass(slots=True)
 class Engine:
-    """State of all models, and the inputs that wait for their turn."""
+    """State of all models, and the inputs that wait for their turn. What labels say of quality is counted aside, in
+    `truth`: it needs no order, and decides nothing.
+    """
 
     policy: Policy
     merger: Merger
     models: dict[str, ModelWatch] = field(default_factory=dict)
     clock: float = 0.0
     taken: int = 0
+    truth: TruthBook = field(default_factory=TruthBook)
 
     @classmethod
     def new(cls, policy: Policy) -> Engine:
         """Knowing nothing."""
-        return cls(policy, Merger(policy.merge.lateness_seconds, policy.merge.idle_seconds))
+        merger = Merger(policy.merge.lateness_seconds, policy.merge.idle_seconds)
+        return cls(policy, merger, truth=TruthBook(policy.quality))
 
     def feed(self, items: Iterable[tuple[str, bool, Input]]) -> list[Finding]:
         """Take (partition, whether it holds others back, input); say what can be said by now."""
         self.merger.add(items)
         return list(self._run(self.merger.release()))
+
+    def learn(self, truths: Iterable[Truth]) -> None:
+        """Count labels, as soon as they are read."""
+        for truth in truths:
+            self.truth.take(truth)
 
     def drain(self) -> list[Finding]:
         """Nothing more is coming for now: judge what still waits."""

@@ -2,6 +2,8 @@
 
 @keyframe                 everything that is needed has been written since
 @merge                    inputs that wait for their turn, the clock, the names of the models
+@truth                    what became of the labels, and where the horizon lies
+@truth/<bucket>           labels and predictions that metrics are counted from, in 512 buckets by asset
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
 <model>@labels/<slot>     its labels, 64 to a piece
@@ -22,6 +24,7 @@ from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.quality import pieces as truths
 from services.monitor.domain.snapshot import dump, load
 from services.monitor.domain.trace import CAPACITY, Trace
 
@@ -51,6 +54,7 @@ class Snapshots:
         pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models)])))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
+        pieces += [(key, dump(value())) for key, stamp, value in truths.cut(engine.truth) if self._is_new(key, stamp)]
         return pieces
 
     def _is_new(self, key: str, stamp: Any) -> bool:
@@ -129,6 +133,7 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     """Put the state back from the newest piece of each key; pieces of an earlier version or trace are left out."""
     if _MERGE not in pieces:
         return
+    truths.join({key: load(piece) for key, piece in pieces.items() if truths.holds(key)}, engine.truth)
     engine.merger, engine.clock, engine.taken, names = load(pieces[_MERGE])
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds

@@ -103,8 +103,19 @@ class ChallengePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class QualityPolicy:
+    """Which labels metrics are kept of, and how the risk is bounded."""
+
+    horizon_hours: float = 336.0
+    remembered: int = 50_000
+    weight_max: float = 500.0
+    propensity: float = 0.08
+    alpha: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it."""
+    """All of it; `quality` came later, so a file may do without."""
 
     merge: MergePolicy
     reference: ReferencePolicy
@@ -114,12 +125,13 @@ class Policy:
     shape: ShapePolicy
     retrain: RetrainPolicy
     challenge: ChallengePolicy
+    quality: QualityPolicy = QualityPolicy()
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
         """From the parsed file; a field that is missing or unknown is a ValueError that names it."""
         known = {f.name for f in fields(cls)}
-        if extra := set(document) ^ known:
+        if extra := (set(document) | {"quality"}) ^ known:
             raise ValueError(f"policy: sections missing or unknown: {', '.join(sorted(extra))}")
         return cls(
             merge=_section(MergePolicy, document, "merge"),
@@ -130,7 +142,19 @@ class Policy:
             shape=_section(ShapePolicy, document, "shape"),
             retrain=_section(RetrainPolicy, document, "retrain"),
             challenge=_section(ChallengePolicy, document, "challenge"),
+            quality=_quality(document),
         )
+
+
+def _quality(document: Mapping[str, Any]) -> QualityPolicy:
+    if "quality" not in document:
+        return QualityPolicy()
+    quality = _section(QualityPolicy, document, "quality")
+    if not 0.0 < quality.alpha < 1.0:
+        raise ValueError(f"policy: quality.alpha must lie between 0 and 1, not {quality.alpha!r}")
+    if not (0.0 < quality.propensity <= 1.0 <= quality.weight_max and quality.remembered):
+        raise ValueError("policy: quality: propensity is above 0 and at most 1, weight_max and remembered at least 1")
+    return quality
 
 
 def _section(kind: type[T], document: Mapping[str, Any], name: str) -> T:

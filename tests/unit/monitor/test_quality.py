@@ -1,0 +1,208 @@
+"""Labels that come late, change and go: what is counted is what an offline run over all of them counts, exactly."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.pieces import Snapshots, rebuild
+from services.monitor.domain.policy import QualityPolicy
+from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.measures import Measures, RiskMeasure, measure, risk
+from services.monitor.domain.quality.tally import Tally
+from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
+from tests.unit.monitor.worlds import policy
+
+CLASSES = ("bag", "boot", "coat", "shirt")
+START = 1_700_000_000_000_000
+LABELS = 1_500
+
+
+def said_on(rng: random.Random, n: int) -> dict[str, Said]:
+    """The champion's prediction, and for every fourth asset a shadow's."""
+    found = {}
+    for role, version in (("champion", "1"), ("shadow", "2"))[: 1 + (n % 4 == 0)]:
+        score = float(np.float32(rng.uniform(0.25, 1.0)))
+        found[f"p{n}/{role}"] = Said("m", version, role, rng.choice(CLASSES), score)
+    return found
+
+
+def events(seed: int) -> list[Truth]:
+    """Labels over nine hours: 10 % corrected, 5 % withdrawn, 5 % sent twice, all in random order."""
+    rng = random.Random(seed)
+    found: list[Truth] = []
+    for n in range(LABELS):
+        captured_at = START + rng.randrange(9 * HOUR)
+        propensity = rng.choice((0.0, 0.08, 0.08, 0.031, 0.0007))
+        first = Truth(
+            f"asset-{n}", f"camera-{n % 3}", captured_at, captured_at + rng.randrange(1, 48 * HOUR), 1,
+            rng.choice(CLASSES), propensity, said_on(rng, n),
+        )  # fmt: skip
+        found.append(first)
+        if rng.random() < 0.1:
+            found.append(replace(first, revision=2, class_name=rng.choice(CLASSES), propensity=0.0))
+        if rng.random() < 0.05:
+            found.append(replace(first, revision=3, class_name=UNKNOWN, propensity=0.0, said={}))
+    found += [one for one in found if rng.random() < 0.05]
+    rng.shuffle(found)
+    return found
+
+
+Outcome = tuple[str, str, Fraction, float, bool]
+
+
+def offline(found: Iterable[Truth], version: str, camera: str | None = None) -> list[Outcome]:
+    """(truth, predicted, score, propensity, whether revisions disagree) of every labelled prediction of a version."""
+    revisions: dict[str, dict[int, Truth]] = defaultdict(dict)
+    for one in found:
+        revisions[one.asset_id][one.revision] = one
+    rows: list[Outcome] = []
+    for known in revisions.values():
+        last, first = known[max(known)], known[min(known)]
+        disputed = len({one.class_name for one in known.values()}) > 1
+        rows += [
+            (last.class_name, said.class_name, Fraction(said.score), first.propensity, disputed)
+            for said in first.said.values()
+            if said.version == version and camera in (None, first.camera_id)
+        ]
+    return rows
+
+
+def assert_equals(m: Measures, r: RiskMeasure, outcomes: list[Outcome]) -> None:
+    """Every metric, computed the plain way, to the last bit."""
+    rows = [row for row in outcomes if row[0] != UNKNOWN]
+    right = sum(t == p for t, p, *_ in rows)
+    assert (m.labels, m.right) == (len(rows), right)
+    assert m.accuracy == right / len(rows)
+    f1s = []
+    for place, name in enumerate(sorted({t for t, *_ in rows} | {p for _, p, *_ in rows})):
+        both = sum(t == p == name for t, p, *_ in rows)
+        labels, predictions = sum(t == name for t, *_ in rows), sum(p == name for _, p, *_ in rows)
+        found = m.classes[place]
+        assert (found.class_name, found.labels, found.predictions, found.right) == (name, labels, predictions, both)
+        f1s.append(Fraction(2 * both, labels + predictions))
+    assert m.macro_f1 == float(sum(f1s) / len(f1s))
+    assert sum(count for *_, count in m.confusion) == len(rows)
+    assert all(count == sum((t, p) == (a, b) for t, p, *_ in rows) for a, b, count in m.confusion)
+    bins: dict[int, list[tuple[Fraction, bool]]] = defaultdict(list)
+    for truth, predicted, score, *_ in rows:
+        bins[min(int(float(score) * 15), 14)].append((score, truth == predicted))
+    apart = [abs(sum((s - ok for s, ok in several), Fraction())) for several in bins.values()]
+    assert m.calibration_error == float(sum(apart, Fraction()) / len(rows))
+    drawn = [row for row in rows if row[3] > 0.0]
+    wrong = sum(t != p for t, p, *_ in drawn)
+    assert (r.labels, r.raw) == (len(drawn), wrong / len(drawn))
+    weights = [Fraction(min(1 / p, 500.0)) for *_, p, _ in drawn]
+    lost = sum(w for w, (t, p, *_) in zip(weights, drawn, strict=True) if t != p)
+    assert r.weighted == float(Fraction(lost) / sum(weights))
+    assert r.clipped == sum(1 / p > 500.0 for *_, p, _ in drawn)
+    assert r.corrected == sum(disputed for *_, p, disputed in outcomes if p > 0.0)
+
+
+def measured(book: TruthBook, version: str, camera: str | None = None) -> tuple[Measures, RiskMeasure, Tally]:
+    def chosen(cell: Cell) -> bool:
+        return cell.version == version and camera in (None, cell.camera_id)
+
+    drawn, whole = Tally(), Tally()
+    for cell, tally in book.cells.items():
+        if chosen(cell):
+            whole.add(tally)
+            if cell.drawn:
+                drawn.add(tally)
+    return measure(whole), risk(drawn, 0.05), whole
+
+
+def restored(engine: Engine, pieces: dict[str, bytes]) -> Engine:
+    again = Engine.new(engine.policy)
+    rebuild(again, pieces)
+    return again
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_metrics_equal_an_offline_run_over_all_labels_exactly(seed: int) -> None:
+    found = events(seed)
+    engine, snapshots, written = Engine.new(policy()), Snapshots(), dict[str, bytes]()
+    step = 37 + seed
+    for place, start in enumerate(range(0, len(found), step)):
+        engine.learn(found[start : start + step])
+        written.update(snapshots.changed(engine))
+        if place % 13 == 6:  # Killed: another instance goes on from what was written.
+            engine, snapshots = restored(engine, written), Snapshots()
+    book = engine.truth
+    for version in "12":
+        for camera in (None, "camera-0", "camera-1", "camera-2"):
+            m, r, _ = measured(book, version, camera)
+            assert_equals(m, r, offline(found, version, camera))
+    assert book.account.heard == len(found)
+    assert len(book.entries) == LABELS
+    assert book.withdrawn == len({one.asset_id for one in found if one.class_name == UNKNOWN})
+
+
+def test_the_order_of_labels_leaves_no_trace_in_any_count() -> None:
+    found = events(11)
+    books = [TruthBook(), TruthBook()]
+    for book, ordered in zip(books, (found, sorted(found, key=lambda t: (-t.revision, t.asset_id))), strict=True):
+        for truth in ordered:
+            book.take(truth)
+    assert books[0].cells == books[1].cells
+    assert books[0].entries == books[1].entries
+    assert measured(books[0], "1") == measured(books[1], "1")
+
+
+def test_a_label_taken_back_by_everyone_leaves_empty_counts() -> None:
+    book = TruthBook()
+    found = [replace(one, propensity=0.0) for one in events(5)]
+    for truth in [*found, *(replace(one, revision=9, class_name=UNKNOWN) for one in found)]:
+        book.take(truth)
+    assert book.cells == {}
+    assert book.withdrawn == LABELS
+
+
+@pytest.mark.parametrize("remembered", [100, 1000])
+def test_beyond_the_horizon_labels_are_let_go_and_counted_and_what_stays_depends_on_no_order(remembered: int) -> None:
+    limits = QualityPolicy(horizon_hours=4.0, remembered=remembered)
+    rng, found = random.Random(3), events(3)
+    books = []
+    for _ in range(3):
+        book = TruthBook(limits)
+        for truth in found:
+            book.take(truth)
+        books.append(book)
+        rng.shuffle(found)
+    newest = max(one.captured_at for one in found)
+    by_asset = {one.asset_id: one.captured_at for one in found if one.captured_at >= newest - 4 * HOUR}
+    kept = sorted(by_asset, key=lambda asset: (by_asset[asset], asset))[-remembered:]
+    for book in books:
+        assert sorted(book.entries) == sorted(kept)
+        assert book.cells == books[0].cells
+        assert book.lost.keys() == {("m", "1"), ("m", "2")}
+        account = book.account
+        assert account.too_late + account.expired >= LABELS - len(kept)
+        assert book.since() == max(newest - 4 * HOUR, book.floor[0])
+    _, _, tally = measured(books[0], "1")
+    assert tally.labels == sum(e.class_name != UNKNOWN for e in books[0].entries.values())
+
+
+def test_what_cannot_be_joined_or_comes_from_the_future_is_counted_and_left_out() -> None:
+    book = TruthBook()
+    label = Truth("a", "c", START, START + 10, 1, "bag")
+    book.take(label)
+    book.take(replace(label, given_at=START - 400_000_000, said={"p": Said("m", "1", "champion", "bag", 0.9)}))
+    assert (book.account.unjoined, book.account.ahead, book.cells) == (1, 1, {})
+
+
+def test_a_correction_that_is_heard_before_what_it_corrects_is_not_forgotten() -> None:
+    first = Truth("a", "c", START, START, 1, "bag", 0.1, {"p": Said("m", "1", "champion", "bag", 0.9)})
+    book = TruthBook()
+    book.take(replace(first, revision=2, class_name="boot", propensity=0.0, said={}))
+    book.take(first)
+    (tally,) = book.cells.values()
+    assert tally.confusion == {("boot", "bag"): 1}
+    assert tally.disputed == 1
