@@ -11,6 +11,7 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Finding, Input
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.quality.truth import Truth
 
 T = TypeVar("T")
 
@@ -42,9 +43,10 @@ class Judge:
             self._begin()
             rebuild(self._engine, pieces)
 
-    def take(self, items: Iterable[tuple[str, bool, Input]]) -> Judgement:
-        """Judge more inputs: (partition, whether it holds others back, input)."""
+    def take(self, items: Iterable[tuple[str, bool, Input]], truths: Iterable[Truth] = ()) -> Judgement:
+        """Judge more inputs: (partition, whether it holds others back, input); count the labels among them."""
         with self._lock:
+            self._engine.learn(truths)
             return Judgement(self._engine.feed(items), self._snapshots.changed(self._engine))
 
     def rest(self) -> Judgement:

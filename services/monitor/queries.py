@@ -9,7 +9,7 @@ from typing import Protocol
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
-from services.monitor import wire
+from services.monitor import quality, wire
 from services.monitor.domain import conduct, risk
 from services.monitor.domain.challenge import verdict
 from services.monitor.domain.challenge.trial import Trial
@@ -73,6 +73,10 @@ class Reader:
             return [(wire.judged_message(j), _left_out(t)) for j, t in zip(now, trials, strict=True)]
 
         return await asyncio.to_thread(self.judge.look, view)
+
+    async def quality(self, request: pb.GetQualityRequest) -> pb.GetQualityResponse:
+        """What labels say of each version, by camera or hour if asked. Raises `UnknownModel`, `InvalidMessage`."""
+        return await quality.answer(self.judge, request)
 
     async def accuracy(self, request: pb.GetAccuracyRequest) -> pb.GetAccuracyResponse:
         """The share of right predictions among labelled ones, with a 95 % Wilson interval."""

@@ -37,7 +37,9 @@ def label(n: int, name: str, revision: int = 1) -> Event[labeling_pb2.Annotation
     value = labeling_pb2.Annotation(id=f"l{n}-{revision}", asset_id=f"a{n}", camera_id="gate", revision=revision)
     value.captured_at.CopyFrom(wire.stamp(AT + n))
     value.annotated_at.CopyFrom(wire.stamp(AT + n + 5))
-    value.labels.add(class_name=name)
+    if name:
+        value.labels.add(class_name=name)
+    value.withdrawn = not name
     confirmed = labeling_pb2.AnnotationConfirmed(annotation=value)
     return Event(ANNOTATION_CONFIRMED, "gate", confirmed, value.id, wire.moment(AT + n))
 
@@ -66,19 +68,19 @@ async def test_rows_are_there_once_and_accuracy_is_what_people_said(tmp_path: Pa
         assert rows[0][3] == 0.5
         assert await ask(warehouse, "SELECT decision, reason FROM decisions") == [("declined", "cooldown")]
         right, labels = await warehouse.accuracy(pb.GetAccuracyRequest(model="m", version="1", role="champion"))
-        assert (right, labels) == (9, 20)
+        assert (right, labels) == (9, 19)
         narrow = pb.GetAccuracyRequest(model="m", to=wire.stamp(AT + 10))
         assert await warehouse.accuracy(narrow) == (9, 10)
         assert await warehouse.accuracy(pb.GetAccuracyRequest(model="other")) == (0, 0)
 
 
 async def _store(broker: MemoryBroker, warehouse: ClickHouse) -> None:
-    """A hundred predictions, twenty labels of which the first ten agree, one of them taken back."""
+    """A hundred predictions, twenty labels of which the first ten agree; one is corrected, one withdrawn."""
     bus = MemoryBus(broker, service="monitor")
     analytics.subscribe(bus, warehouse)
     await bus.publish([prediction(n, "shirt") for n in range(100)])
     await bus.publish([label(n, "shirt" if n < 10 else "coat") for n in range(20)])
-    await bus.publish([label(0, "coat", revision=2)])
+    await bus.publish([label(0, "coat", revision=2), label(19, "", revision=2)])
     declined = pb.RetrainDeclined(id="d", model="m", incident_id="i", reason="cooldown", declined_at=wire.stamp(AT))
     await bus.publish([Event(RETRAIN_DECLINED, "m", declined, "d", wire.moment(AT))])
     await bus.settle()

@@ -30,3 +30,6 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
 
     async def GetAccuracy(self, request: pb.GetAccuracyRequest, context: Context) -> pb.GetAccuracyResponse:
         return await self._reader.accuracy(request)
+
+    async def GetQuality(self, request: pb.GetQualityRequest, context: Context) -> pb.GetQualityResponse:
+        return await self._reader.quality(request)

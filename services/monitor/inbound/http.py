@@ -1,11 +1,11 @@
-"""Status, incidents, decisions and accuracy for people and scripts: the contract's messages as JSON (snake_case)."""
+"""What people and scripts ask the monitor: the contract's messages as JSON (snake_case)."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -42,6 +42,24 @@ def routes(reader: queries.Reader) -> APIRouter:
         if since is not None:
             getattr(request, "from").FromDatetime(since)
         return _json(await reader.accuracy(request))
+
+    @router.get("/quality")
+    async def quality(
+        model: str,
+        version: str = "",
+        role: str = "",
+        camera_id: str = "",
+        by: str = "",
+        uniform_only: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = Query(default=100, ge=1, le=1000),
+    ) -> dict[str, Any]:
+        request = pb.GetQualityRequest(
+            model=model, version=version, role=role, camera_id=camera_id, by=by, uniform_only=uniform_only,
+            since=_stamp(since), until=_stamp(until), limit=limit,
+        )  # fmt: skip
+        return _json(await reader.quality(request))
 
     return router
 

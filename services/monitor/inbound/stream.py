@@ -35,6 +35,7 @@ from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
 from services.monitor.handlers import Judge, Judgement
+from services.monitor.wire_quality import truth_of
 
 _BATCH: Final = 1000
 _LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
@@ -86,7 +87,8 @@ class DriftStream:
         items = [item for place, d in enumerate(batch) if (item := _item(place, d)) is not None]
         MONITOR_INPUTS.inc(len(batch))
         with MONITOR_STEP_SECONDS.time():
-            judgement = await asyncio.to_thread(self._judge.take, items)
+            truths = [truth for d in batch if (truth := truth_of(d.value, d.ce_time)) is not None]
+            judgement = await asyncio.to_thread(self._judge.take, items, truths)
         return self._outcome(judgement)
 
     async def _keep_pace(self, size: int) -> None:

@@ -26,7 +26,7 @@ _ACCURACY: Final = """
 SELECT countIf(p.class_name = a.truth), count()
 FROM (
     SELECT asset_id, argMax(class_name, revision) AS truth
-    FROM annotations WHERE class_name != '' GROUP BY asset_id
+    FROM annotations GROUP BY asset_id HAVING truth != ''
 ) AS a
 INNER JOIN (
     SELECT asset_id, class_name FROM predictions

@@ -141,7 +141,7 @@ def test_metrics_equal_an_offline_run_over_all_labels_exactly(seed: int) -> None
             m, r, _ = measured(book, version, camera)
             assert_equals(m, r, offline(found, version, camera))
     assert book.account.heard == len(found)
-    assert len(book.entries) == LABELS
+    assert book.size == LABELS
     assert book.withdrawn == len({one.asset_id for one in found if one.class_name == UNKNOWN})
 
 
@@ -152,7 +152,7 @@ def test_the_order_of_labels_leaves_no_trace_in_any_count() -> None:
         for truth in ordered:
             book.take(truth)
     assert books[0].cells == books[1].cells
-    assert books[0].entries == books[1].entries
+    assert books[0].shelves == books[1].shelves
     assert measured(books[0], "1") == measured(books[1], "1")
 
 
@@ -180,14 +180,14 @@ def test_beyond_the_horizon_labels_are_let_go_and_counted_and_what_stays_depends
     by_asset = {one.asset_id: one.captured_at for one in found if one.captured_at >= newest - 4 * HOUR}
     kept = sorted(by_asset, key=lambda asset: (by_asset[asset], asset))[-remembered:]
     for book in books:
-        assert sorted(book.entries) == sorted(kept)
+        assert sorted(asset for shelf in book.shelves for asset in shelf) == sorted(kept)
         assert book.cells == books[0].cells
         assert book.lost.keys() == {("m", "1"), ("m", "2")}
         account = book.account
         assert account.too_late + account.expired >= LABELS - len(kept)
         assert book.since() == max(newest - 4 * HOUR, book.floor[0])
     _, _, tally = measured(books[0], "1")
-    assert tally.labels == sum(e.class_name != UNKNOWN for e in books[0].entries.values())
+    assert tally.labels == sum(e.class_name != UNKNOWN for shelf in books[0].shelves for e in shelf.values())
 
 
 def test_what_cannot_be_joined_or_comes_from_the_future_is_counted_and_left_out() -> None:

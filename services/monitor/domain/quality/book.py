@@ -13,7 +13,7 @@ from services.monitor.domain.quality.tally import Tally
 from services.monitor.domain.quality.truth import UNKNOWN, Entry, Said, Truth
 
 BUCKETS: Final = 512
-"""Pieces of the snapshot, by hash of the asset: a label writes one of them again."""
+"""Shelves of the book and pieces of the snapshot, by hash of the asset: a label writes one of them again."""
 HOUR: Final = 3_600_000_000
 """Microseconds."""
 _LOST: Final = 1000
@@ -53,7 +53,8 @@ class TruthBook:
     """
 
     policy: QualityPolicy = field(default_factory=QualityPolicy)
-    entries: dict[str, Entry] = field(default_factory=dict)
+    shelves: list[dict[str, Entry]] = field(default_factory=lambda: [{} for _ in range(BUCKETS)])
+    size: int = 0
     cells: dict[Cell, Tally] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     newest: int = 0
@@ -84,9 +85,14 @@ class TruthBook:
     def put(self, entry: Entry) -> None:
         """Enter an entry of an asset that is not there: a new one, or as a snapshot had it."""
         self._note(entry.asset_id)
-        self.entries[entry.asset_id] = entry
+        self.shelves[bucket(entry.asset_id)][entry.asset_id] = entry
+        self.size += 1
         heappush(self.oldest, (entry.captured_at, entry.asset_id))
         self._tell(entry, 1)
+
+    def find(self, asset_id: str) -> Entry | None:
+        """What is known of an asset."""
+        return self.shelves[bucket(asset_id)].get(asset_id)
 
     def since(self) -> int:
         """Frames captured before this are not counted, in microseconds since 1970."""
@@ -104,7 +110,7 @@ class TruthBook:
         return captured_at < self.newest - self.policy.horizon_hours * HOUR or (captured_at, asset_id) <= self.floor
 
     def _enter(self, truth: Truth) -> None:
-        entry = self.entries.get(truth.asset_id)
+        entry = self.find(truth.asset_id)
         if entry is None:
             self.put(Entry.of(truth))
             return
@@ -122,15 +128,16 @@ class TruthBook:
         """Forget what is older than the horizon, then the oldest of what is too much."""
         while self.oldest:
             captured_at, asset_id = self.oldest[0]
-            if not self._is_over(captured_at, asset_id) and len(self.entries) <= self.policy.remembered:
+            if not self._is_over(captured_at, asset_id) and self.size <= self.policy.remembered:
                 return
             heappop(self.oldest)
-            entry = self.entries.get(asset_id)
+            entry = self.find(asset_id)
             if entry is None or entry.captured_at != captured_at:
                 continue
             if not self._is_over(captured_at, asset_id):
                 self.floor = (captured_at, asset_id)
-            del self.entries[asset_id]
+            del self.shelves[bucket(asset_id)][asset_id]
+            self.size -= 1
             self._tell(entry, -1)
             self._note(asset_id)
             self._lose(entry.said.values())
@@ -159,13 +166,5 @@ class TruthBook:
 
 
 def bucket(asset_id: str) -> int:
-    """Number of the piece that holds an asset's entry, 0..511."""
+    """Number of the shelf that holds an asset's entry, 0..511."""
     return crc32(asset_id.encode()) % BUCKETS
-
-
-def by_bucket(entries: Iterable[Entry]) -> dict[int, list[Entry]]:
-    """Entries by the piece that holds them."""
-    found: dict[int, list[Entry]] = {}
-    for entry in entries:
-        found.setdefault(bucket(entry.asset_id), []).append(entry)
-    return found

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from services.monitor.domain.quality.book import BUCKETS, Account, TruthBook, by_bucket
+from services.monitor.domain.quality.book import BUCKETS, Account, TruthBook
 from services.monitor.domain.quality.truth import Entry, Said
 
 KEY: Final = "@truth"
@@ -22,23 +22,13 @@ def cut(book: TruthBook) -> Iterator[tuple[str, Any, Callable[[], Any]]]:
     a = book.account
     head = (a.heard, a.repeated, a.unjoined, a.ahead, a.too_late, a.expired)
     yield KEY, head, lambda: [FORMAT, list(head), book.newest, book.floor, list(book.lost)]
-    entries = _Lazy(book)
     for number, changes in enumerate(book.changes):
         if changes:
-            yield f"{KEY}/{number}", changes, partial(entries.bucket, number)
+            yield f"{KEY}/{number}", changes, partial(_shelf, book.shelves[number])
 
 
-class _Lazy:
-    """The entries by bucket, sorted out once and only if a bucket has to be written."""
-
-    def __init__(self, book: TruthBook) -> None:
-        self._book = book
-        self._sorted: dict[int, list[Entry]] | None = None
-
-    def bucket(self, number: int) -> bytes:
-        if self._sorted is None:
-            self._sorted = by_bucket(self._book.entries.values())
-        return json.dumps([_row(entry) for entry in self._sorted.get(number, ())], separators=(",", ":")).encode()
+def _shelf(entries: Mapping[str, Entry]) -> bytes:
+    return json.dumps([_row(entry) for entry in entries.values()], separators=(",", ":")).encode()
 
 
 def holds(key: str) -> bool:
@@ -68,5 +58,5 @@ def _row(e: Entry) -> list[Any]:
 def _entry(row: list[Any]) -> Entry:
     *known, predictions = row
     entry = Entry(*known)
-    entry.said = {key: Said(*said) for key, *said in predictions}
+    entry.said = {key: Said.of(*said) for key, *said in predictions}
     return entry

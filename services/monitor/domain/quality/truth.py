@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Final
 
 UNKNOWN: Final = ""
@@ -19,6 +20,11 @@ class Said:
     role: str
     class_name: str
     score: float
+
+    @classmethod
+    def of(cls, model: str, version: str, role: str, class_name: str, score: float) -> Said:
+        """With names that are stored once: they are the same for many predictions."""
+        return cls(intern(model), intern(version), intern(role), intern(class_name), score)
 
     def order(self) -> tuple[str, str, str, str, float]:
         """What two of them are compared by."""

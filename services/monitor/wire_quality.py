@@ -1,0 +1,125 @@
+"""Between the contracts' messages and the metrics' own words: labels as truths, measures as messages."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from sys import intern
+from typing import Any, Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.labeling.v1 import labeling_pb2
+from irisloop.monitor.v1 import monitor_pb2 as pb
+
+from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.measures import ClassMeasure, Measures, RiskMeasure, share
+from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
+
+_SECOND: Final = 1_000_000
+
+
+def micros(stamp: Timestamp) -> int:
+    """Microseconds since 1970; finer digits are cut off."""
+    return stamp.seconds * _SECOND + stamp.nanos // 1000
+
+
+def stamp(at: int) -> Timestamp:
+    """The inverse of `micros`."""
+    return Timestamp(seconds=at // _SECOND, nanos=at % _SECOND * 1000)
+
+
+def truth_of(value: Any, said_at: datetime) -> Truth | None:
+    """A revision of a label, said at that time if it does not tell; None of anything else, or without an asset."""
+    if not isinstance(value, labeling_pb2.AnnotationConfirmed) or not value.annotation.asset_id:
+        return None
+    a, draw = value.annotation, value.draw
+    uniform = draw.origin == labeling_pb2.TASK_ORIGIN_UNIFORM and 0.0 < draw.propensity <= 1.0
+    return Truth(
+        asset_id=a.asset_id,
+        camera_id=a.camera_id,
+        captured_at=micros(a.captured_at),
+        given_at=micros(a.annotated_at) or int(said_at.timestamp() * _SECOND),
+        revision=a.revision,
+        class_name=_class_of(a),
+        propensity=draw.propensity if uniform else 0.0,
+        said={
+            p.prediction_id or f"{p.model}/{p.role}": Said.of(p.model, p.version, p.role, p.class_name, p.score)
+            for p in value.predictions
+        },
+    )
+
+
+def _class_of(a: labeling_pb2.Annotation) -> str:
+    """The class of the whole image; unknown where it was withdrawn, or labels differ or have a place in the image:
+    a prediction names no place, so there is nothing to compare it with.
+    """
+    names = {intern(label.class_name) for label in a.labels}
+    placed = any(label.WhichOneof("geometry") for label in a.labels)
+    return UNKNOWN if a.withdrawn or placed or len(names) != 1 else names.pop()
+
+
+def quality_message(cell: Cell, m: Measures, r: RiskMeasure, confidence: float, whole: bool) -> pb.Quality:
+    """One segment; `whole`: none of its labels has left the horizon or come too late."""
+    return pb.Quality(
+        model=cell.model,
+        version=cell.version,
+        role=cell.role,
+        camera_id=cell.camera_id,
+        hour=stamp(cell.hour * HOUR) if cell.hour >= 0 else None,
+        labels=m.labels,
+        right=m.right,
+        accuracy=m.accuracy,
+        macro_f1=m.macro_f1,
+        calibration_error=m.calibration_error,
+        classes=[_class_message(one) for one in m.classes],
+        confusion=[pb.ConfusionCount(truth=t, predicted=p, count=n) for t, p, n in m.confusion],
+        calibration=[
+            pb.CalibrationBin(
+                low=b.low, high=b.high, predictions=b.predictions, confidence=b.confidence, accuracy=b.accuracy
+            )
+            for b in m.bins
+        ],
+        risk=_risk_message(r, confidence, whole),
+    )
+
+
+def _class_message(one: ClassMeasure) -> pb.ClassQuality:
+    return pb.ClassQuality(
+        class_name=one.class_name,
+        labels=one.labels,
+        predictions=one.predictions,
+        right=one.right,
+        precision=share(one.right, one.predictions) if one.predictions else None,
+        recall=share(one.right, one.labels) if one.labels else None,
+        f1=one.f1,
+    )
+
+
+def _risk_message(r: RiskMeasure, confidence: float, whole: bool) -> pb.RiskEstimate:
+    return pb.RiskEstimate(
+        labels=r.labels,
+        raw_error=r.raw,
+        weighted_error=r.weighted,
+        low=r.low,
+        high=r.high,
+        confidence=confidence,
+        anytime_valid=whole and not r.corrected,
+        corrected=r.corrected,
+        clipped=r.clipped,
+    )
+
+
+def account_message(book: TruthBook) -> pb.LabelAccount:
+    """What became of every label."""
+    a = book.account
+    return pb.LabelAccount(
+        heard=a.heard,
+        repeated=a.repeated,
+        kept=book.size,
+        withdrawn=book.withdrawn,
+        corrected=book.corrected,
+        unjoined=a.unjoined,
+        ahead=a.ahead,
+        too_late=a.too_late,
+        expired=a.expired,
+        since=stamp(book.since()),
+    )
