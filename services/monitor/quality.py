@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
@@ -11,7 +12,8 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from services.common.errors import InvalidMessage
 from services.monitor import wire_quality as wire
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.quality.book import HOUR, Cell
+from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.labelfree import Calibration, answered, calibrate, estimate
 from services.monitor.domain.quality.measures import measure, risk
 from services.monitor.domain.quality.tally import Tally
 from services.monitor.errors import UnknownModel
@@ -35,35 +37,67 @@ async def answer(judge: Judge, request: pb.GetQualityRequest) -> pb.GetQualityRe
 
 
 def _answer(judge: Judge, request: pb.GetQualityRequest) -> pb.GetQualityResponse:
-    chosen, together = _chosen(request), _together(request.by)
-
-    def view(engine: Engine) -> tuple[dict[Cell, Tally], dict[Cell, Tally], set[tuple[str, str]], pb.LabelAccount]:
-        book = engine.truth
-        if request.model not in engine.models and not any(cell.model == request.model for cell in book.cells):
-            raise UnknownModel(f"nothing has been heard of model {request.model!r}", field="model")
-        drawn = book.sum(lambda cell: cell.drawn and chosen(cell), together)
-        rest = {} if request.uniform_only else book.sum(lambda cell: not cell.drawn and chosen(cell), together)
-        return drawn, rest, set(book.lost), wire.account_message(book)
-
-    drawn, rest, lost, account = judge.look(view)
-    cells = sorted({*drawn, *rest}, key=lambda cell: (-cell.hour, cell))
+    counts = judge.look(lambda engine: _read(engine, request))
+    cells = sorted({*counts.drawn, *counts.rest, *counts.traffic}, key=lambda cell: (-cell.hour, cell))
     limit = request.limit or _LIMIT
-    alpha = judge.look(lambda engine: engine.policy.quality.alpha)
-    segments = [
-        _segment(cell, drawn.get(cell, Tally()), rest.get(cell, Tally()), alpha, (cell.model, cell.version) not in lost)
-        for cell in cells[:limit]
-    ]
-    return pb.GetQualityResponse(segments=segments, labels=account, left_out=max(len(cells) - limit, 0))
+    segments = [_segment(cell, counts) for cell in cells[:limit]]
+    return pb.GetQualityResponse(segments=segments, labels=counts.account, left_out=max(len(cells) - limit, 0))
 
 
-def _segment(cell: Cell, drawn: Tally, rest: Tally, alpha: float, whole: bool) -> pb.Quality:
-    found = risk(drawn, alpha)
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What was read: labels of uniform draws, the others, and predictions by segment; calibrations by (version,
+    role).
+    """
+
+    drawn: dict[Cell, Tally]
+    rest: dict[Cell, Tally]
+    traffic: dict[Cell, list[tuple[int, int]]]
+    calibrations: dict[tuple[str, str], Calibration]
+    lost: set[tuple[str, str]]
+    account: pb.LabelAccount
+    alpha: float
+
+
+def _read(engine: Engine, request: pb.GetQualityRequest) -> _Counts:
+    book, chosen, together = engine.truth, _chosen(request, engine.truth.since()), _together(request.by)
+    if request.model not in engine.models and not any(cell.model == request.model for cell in book.cells):
+        raise UnknownModel(f"nothing has been heard of model {request.model!r}", field="model")
+    traffic: dict[Cell, list[tuple[int, int]]] = {}
+    for cell, counts in engine.traffic.chosen(chosen).items():
+        traffic.setdefault(together(cell), []).append(counts)
+    return _Counts(
+        drawn=book.sum(lambda cell: cell.drawn and chosen(cell), together),
+        rest={} if request.uniform_only else book.sum(lambda cell: not cell.drawn and chosen(cell), together),
+        traffic=traffic,
+        calibrations=_calibrations(book, request.model),
+        lost=set(book.lost),
+        account=wire.account_message(book),
+        alpha=engine.policy.quality.alpha,
+    )
+
+
+def _calibrations(book: TruthBook, model: str) -> dict[tuple[str, str], Calibration]:
+    found: dict[tuple[str, str], list[Tally]] = {}
+    for cell, tally in book.cells.items():
+        if cell.model == model and cell.drawn:
+            found.setdefault((cell.version, cell.role), []).append(tally)
+    return {key: calibrate(tallies) for key, tallies in found.items()}
+
+
+def _segment(cell: Cell, counts: _Counts) -> pb.Quality:
+    drawn, rest = counts.drawn.get(cell, Tally()), counts.rest.get(cell, Tally())
+    calibration = counts.calibrations.get((cell.version, cell.role), Calibration(0))
+    free = estimate(counts.traffic.get(cell, ()), calibration)
+    whole = (cell.model, cell.version) not in counts.lost
+    found = risk(drawn, counts.alpha)
+    message = wire.risk_message(found, 1.0 - counts.alpha, whole, answered(drawn, free.predictions))
     rest.add(drawn)
-    return wire.quality_message(cell, measure(rest), found, 1.0 - alpha, whole)
+    return wire.quality_message(cell, measure(rest), message, free)
 
 
-def _chosen(request: pb.GetQualityRequest) -> Callable[[Cell], bool]:
-    first = wire.micros(request.since) // HOUR
+def _chosen(request: pb.GetQualityRequest, since: int) -> Callable[[Cell], bool]:
+    first = max(wire.micros(request.since), since) // HOUR
     until = -(-wire.micros(request.until) // HOUR) if request.HasField("until") else None
 
     def chosen(cell: Cell) -> bool:

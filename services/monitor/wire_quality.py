@@ -11,6 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.labelfree import Estimate
 from services.monitor.domain.quality.measures import ClassMeasure, Measures, RiskMeasure, share
 from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
 
@@ -57,8 +58,8 @@ def _class_of(a: labeling_pb2.Annotation) -> str:
     return UNKNOWN if a.withdrawn or placed or len(names) != 1 else names.pop()
 
 
-def quality_message(cell: Cell, m: Measures, r: RiskMeasure, confidence: float, whole: bool) -> pb.Quality:
-    """One segment; `whole`: none of its labels has left the horizon or come too late."""
+def quality_message(cell: Cell, m: Measures, risk: pb.RiskEstimate, e: Estimate) -> pb.Quality:
+    """One segment."""
     return pb.Quality(
         model=cell.model,
         version=cell.version,
@@ -78,7 +79,16 @@ def quality_message(cell: Cell, m: Measures, r: RiskMeasure, confidence: float, 
             )
             for b in m.bins
         ],
-        risk=_risk_message(r, confidence, whole),
+        risk=risk,
+        predictions=e.predictions,
+        label_free=pb.LabelFreeEstimate(
+            confidence=e.confidence,
+            accuracy=None if e.unknown else e.accuracy,
+            low=None if e.unknown else e.low,
+            high=None if e.unknown else e.high,
+            cells=e.cells,
+            unknown=e.unknown,
+        ),
     )
 
 
@@ -94,7 +104,8 @@ def _class_message(one: ClassMeasure) -> pb.ClassQuality:
     )
 
 
-def _risk_message(r: RiskMeasure, confidence: float, whole: bool) -> pb.RiskEstimate:
+def risk_message(r: RiskMeasure, confidence: float, whole: bool, answered: tuple[float, float]) -> pb.RiskEstimate:
+    """`whole`: none of the version's labels has left the horizon or come too late; `answered` with its error."""
     return pb.RiskEstimate(
         labels=r.labels,
         raw_error=r.raw,
@@ -105,6 +116,8 @@ def _risk_message(r: RiskMeasure, confidence: float, whole: bool) -> pb.RiskEsti
         anytime_valid=whole and not r.corrected,
         corrected=r.corrected,
         clipped=r.clipped,
+        answered=answered[0],
+        answered_error=answered[1],
     )
 
 

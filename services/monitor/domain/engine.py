@@ -26,6 +26,7 @@ from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.quality.book import TruthBook
+from services.monitor.domain.quality.traffic import Traffic
 from services.monitor.domain.quality.truth import Truth
 
 TICK = 1.0  # Seconds of event time between two looks at a model.
@@ -34,7 +35,7 @@ TICK = 1.0  # Seconds of event time between two looks at a model.
 @dataclass(slots=True)
 class Engine:
     """State of all models, and the inputs that wait for their turn. What labels say of quality is counted aside, in
-    `truth`: it needs no order, and decides nothing.
+    `truth` and `traffic`: it needs no order, and decides nothing.
     """
 
     policy: Policy
@@ -43,6 +44,7 @@ class Engine:
     clock: float = 0.0
     taken: int = 0
     truth: TruthBook = field(default_factory=TruthBook)
+    traffic: Traffic = field(default_factory=Traffic)
 
     @classmethod
     def new(cls, policy: Policy) -> Engine:
@@ -101,9 +103,14 @@ class Engine:
         if watch is not None:
             yield from self._see_trial(watch, item)
         if item.failed:
+            self.traffic.see(item)
             return
         watch = self.watch(item.model)
-        if watch.see(item, self.policy):
+        repeated = watch.repeated
+        changed = watch.see(item, self.policy)
+        if watch.repeated == repeated:
+            self.traffic.see(item)
+        if changed:
             yield from conduct.close(watch, item.at)
             watch.adopt(self.policy)
 

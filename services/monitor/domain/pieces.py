@@ -4,6 +4,8 @@
 @merge                    inputs that wait for their turn, the clock, the names of the models
 @truth                    what became of the labels, and where the horizon lies
 @truth/<bucket>           labels and predictions that metrics are counted from, in 512 buckets by asset
+@traffic                  which hours of predictions are counted
+@traffic/<slot>           predictions of an hour by version and camera
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
 <model>@labels/<slot>     its labels, 64 to a piece
@@ -54,7 +56,11 @@ class Snapshots:
         pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models)])))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
-        pieces += [(key, dump(value())) for key, stamp, value in truths.cut(engine.truth) if self._is_new(key, stamp)]
+        pieces += [
+            (key, dump(value()))
+            for key, stamp, value in truths.cut(engine.truth, engine.traffic)
+            if self._is_new(key, stamp)
+        ]
         return pieces
 
     def _is_new(self, key: str, stamp: Any) -> bool:
@@ -133,7 +139,9 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     """Put the state back from the newest piece of each key; pieces of an earlier version or trace are left out."""
     if _MERGE not in pieces:
         return
-    truths.join({key: load(piece) for key, piece in pieces.items() if truths.holds(key)}, engine.truth)
+    held = {key: load(piece) for key, piece in pieces.items() if truths.holds(key)}
+    truths.join(held, engine.truth)
+    truths.join_traffic(held, engine.traffic)
     engine.merger, engine.clock, engine.taken, names = load(pieces[_MERGE])
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.errors import InvalidMessage
 from services.common.http import create_http
 from services.monitor import wire, wire_quality
+from services.monitor.domain.policy import Policy, QualityPolicy
 from services.monitor.errors import UnknownModel
 from services.monitor.handlers import Judge
 from services.monitor.inbound.http import routes
@@ -47,17 +49,17 @@ def label(n: int, name: str, said: str = "bag", *, revision: int = 1, **more: An
     return Event(ANNOTATION_CONFIRMED, annotation.camera_id, value, annotation.id, wire.moment(captured_at + 8 * HOUR))
 
 
-def started(broker: MemoryBroker) -> tuple[MemoryBus, Reader]:
-    bus, judge = MemoryBus(broker, service="monitor"), Judge(policy())
+def started(broker: MemoryBroker, rules: Policy) -> tuple[MemoryBus, Reader]:
+    bus, judge = MemoryBus(broker, service="monitor"), Judge(rules)
     bus.stream(DriftStream(judge, pace=0.0).stream())
     return bus, Reader(judge, NoAnalytics())
 
 
-async def heard(*batches: list[Event[Any]]) -> Reader:
+async def heard(*batches: list[Event[Any]], rules: Policy | None = None) -> Reader:
     """Each batch is heard by an instance of its own, the last one of which answers."""
     broker = MemoryBroker()
     for batch in batches:
-        bus, reader = started(broker)
+        bus, reader = started(broker, rules or policy())
         await bus.publish(batch)
         await bus.settle()
     return reader
@@ -103,6 +105,16 @@ async def test_an_interval_of_labels_that_never_changed_may_be_looked_at_any_tim
     reader = await heard([label(n, "bag") for n in range(20)])
     (found,) = (await reader.quality(pb.GetQualityRequest(model="m"))).segments
     assert found.risk.anytime_valid
+
+
+async def test_labels_that_have_left_the_horizon_are_told_and_end_the_guarantee() -> None:
+    rules = replace(policy(), quality=QualityPolicy(horizon_hours=1.0))
+    reader = await heard([label(n, "bag") for n in range(150)], [label(3, "bag")], rules=rules)
+    answer = await reader.quality(pb.GetQualityRequest(model="m"))
+    (found,) = answer.segments
+    assert (found.labels, found.risk.anytime_valid) == (101, False)
+    assert (answer.labels.kept, answer.labels.expired + answer.labels.too_late) == (101, 50)
+    assert wire.seconds(answer.labels.since) == EPOCH + 0.49 * HOUR
 
 
 async def test_quality_is_told_by_camera_and_by_hour_the_newest_first(reader: Reader) -> None:

@@ -1,6 +1,7 @@
-"""The book as pieces of the snapshot: its head, and the entries in 512 buckets by asset; counts follow from entries.
+"""Labels and traffic as pieces of the snapshot: of labels the entries, in 512 buckets by asset, from which all counts
+follow; of traffic an hour to a piece.
 
-Entries are plain JSON rows behind a format number, written at C speed: there may be tens of thousands.
+Both are plain JSON rows behind a format number, written at C speed: there may be tens of thousands.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from services.monitor.domain.quality.book import BUCKETS, Account, TruthBook
+from services.monitor.domain.quality.book import BUCKETS, Account, Cell, TruthBook
+from services.monitor.domain.quality.traffic import HOURS, Traffic
 from services.monitor.domain.quality.truth import Entry, Said
 
 KEY: Final = "@truth"
+TRAFFIC: Final = "@traffic"
 FORMAT: Final = 1
 
 
-def cut(book: TruthBook) -> Iterator[tuple[str, Any, Callable[[], Any]]]:
+def cut(book: TruthBook, traffic: Traffic) -> Iterator[tuple[str, Any, Callable[[], Any]]]:
     """(key, stamp that changes with the content, content for `snapshot.dump`)."""
     a = book.account
     head = (a.heard, a.repeated, a.unjoined, a.ahead, a.too_late, a.expired)
@@ -25,15 +28,24 @@ def cut(book: TruthBook) -> Iterator[tuple[str, Any, Callable[[], Any]]]:
     for number, changes in enumerate(book.changes):
         if changes:
             yield f"{KEY}/{number}", changes, partial(_shelf, book.shelves[number])
+    hours = sorted(traffic.hours)
+    yield TRAFFIC, (traffic.newest, traffic.floor, hours), lambda: [FORMAT, traffic.newest, traffic.floor, hours]
+    for hour in hours:
+        yield f"{TRAFFIC}/{hour % HOURS}", (hour, traffic.changes[hour]), partial(_hour, traffic, hour)
 
 
 def _shelf(entries: Mapping[str, Entry]) -> bytes:
     return json.dumps([_row(entry) for entry in entries.values()], separators=(",", ":")).encode()
 
 
+def _hour(traffic: Traffic, hour: int) -> bytes:
+    rows = [[*cell[:4], *counts] for cell, counts in traffic.hours[hour].items()]
+    return json.dumps([hour, rows], separators=(",", ":")).encode()
+
+
 def holds(key: str) -> bool:
-    """Whether a piece of the snapshot is one of the book's."""
-    return key == KEY or key.startswith(f"{KEY}/")
+    """Whether a piece of the snapshot is one of these."""
+    return key.partition("/")[0] in (KEY, TRAFFIC)
 
 
 def join(pieces: Mapping[str, Any], book: TruthBook) -> None:
@@ -46,6 +58,18 @@ def join(pieces: Mapping[str, Any], book: TruthBook) -> None:
     for number in range(BUCKETS):
         for row in json.loads(pieces.get(f"{KEY}/{number}", b"[]")):
             book.put(_entry(row))
+
+
+def join_traffic(pieces: Mapping[str, Any], traffic: Traffic) -> None:
+    """The same for traffic; an hour whose place in the ring another one has taken is left out."""
+    head = pieces.get(TRAFFIC)
+    if head is None or head[0] != FORMAT:
+        return
+    _, traffic.newest, traffic.floor, hours = head
+    for hour in hours:
+        number, rows = json.loads(pieces[f"{TRAFFIC}/{hour % HOURS}"])
+        for model, version, role, camera_id, count, scores in rows if number == hour else ():
+            traffic.add(Cell(model, version, role, camera_id, hour, False), count, scores)
 
 
 def _row(e: Entry) -> list[Any]:

@@ -968,6 +968,8 @@ class RiskEstimate(_message.Message):
     ANYTIME_VALID_FIELD_NUMBER: _builtins.int
     CORRECTED_FIELD_NUMBER: _builtins.int
     CLIPPED_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    ANSWERED_ERROR_FIELD_NUMBER: _builtins.int
     labels: _builtins.int
     raw_error: _builtins.float
     """Share of wrong answers among them."""
@@ -985,6 +987,9 @@ class RiskEstimate(_message.Message):
     """Drawn labels whose revisions disagree, withdrawn ones included."""
     clipped: _builtins.int
     """Labels drawn so rarely that the bound cut their weight."""
+    answered: _builtins.float
+    """Estimated share of the draw that is answered so far, about 1 once all of it is, and its standard error."""
+    answered_error: _builtins.float
     def __init__(
         self,
         *,
@@ -997,14 +1002,66 @@ class RiskEstimate(_message.Message):
         anytime_valid: _builtins.bool = ...,
         corrected: _builtins.int = ...,
         clipped: _builtins.int = ...,
+        answered: _builtins.float = ...,
+        answered_error: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_error", b"answered_error", "anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RiskEstimate: _TypeAlias = RiskEstimate  # noqa: Y015
+
+@_typing.final
+class LabelFreeEstimate(_message.Message):
+    """Accuracy where nobody has labelled yet: mean confidence, corrected by how far it was off where people have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    CELLS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    accuracy: _builtins.float
+    """With its 90 % interval; absent when unknown."""
+    low: _builtins.float
+    high: _builtins.float
+    cells: _builtins.int
+    """Cameras' hours with labels that it was learnt from."""
+    unknown: _builtins.str
+    """Why it is not known; empty when it is."""
+    def __init__(
+        self,
+        *,
+        confidence: _builtins.float = ...,
+        accuracy: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+        cells: _builtins.int = ...,
+        unknown: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_high", b"_high", "_low", b"_low", "accuracy", b"accuracy", "high", b"high", "low", b"low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_high", b"_high", "_low", b"_low", "accuracy", b"accuracy", "cells", b"cells", "confidence", b"confidence", "high", b"high", "low", b"low", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
+    _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+
+Global___LabelFreeEstimate: _TypeAlias = LabelFreeEstimate  # noqa: Y015
 
 @_typing.final
 class Quality(_message.Message):
@@ -1026,6 +1083,8 @@ class Quality(_message.Message):
     CONFUSION_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
     RISK_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    LABEL_FREE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
@@ -1039,6 +1098,8 @@ class Quality(_message.Message):
     """Mean F1 over the classes that labels or predictions name."""
     calibration_error: _builtins.float
     """Expected calibration error of the top score, 0..1."""
+    predictions: _builtins.int
+    """Predictions heard of, with and without labels."""
     @_builtins.property
     def hour(self) -> _timestamp_pb2.Timestamp:
         """Begin of the hour of capture; absent unless the answer is by hour."""
@@ -1051,6 +1112,8 @@ class Quality(_message.Message):
     def calibration(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationBin]: ...
     @_builtins.property
     def risk(self) -> Global___RiskEstimate: ...
+    @_builtins.property
+    def label_free(self) -> Global___LabelFreeEstimate: ...
     def __init__(
         self,
         *,
@@ -1068,10 +1131,12 @@ class Quality(_message.Message):
         confusion: _abc.Iterable[Global___ConfusionCount] | None = ...,
         calibration: _abc.Iterable[Global___CalibrationBin] | None = ...,
         risk: Global___RiskEstimate | None = ...,
+        predictions: _builtins.int = ...,
+        label_free: Global___LabelFreeEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour", "risk", b"risk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour", "label_free", b"label_free", "risk", b"risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration", b"calibration", "calibration_error", b"calibration_error", "camera_id", b"camera_id", "classes", b"classes", "confusion", b"confusion", "hour", b"hour", "labels", b"labels", "macro_f1", b"macro_f1", "model", b"model", "right", b"right", "risk", b"risk", "role", b"role", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration", b"calibration", "calibration_error", b"calibration_error", "camera_id", b"camera_id", "classes", b"classes", "confusion", b"confusion", "hour", b"hour", "label_free", b"label_free", "labels", b"labels", "macro_f1", b"macro_f1", "model", b"model", "predictions", b"predictions", "right", b"right", "risk", b"risk", "role", b"role", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1097,7 +1162,9 @@ class LabelAccount(_message.Message):
     """Events, and those among them that said nothing new."""
     repeated: _builtins.int
     kept: _builtins.int
-    """Assets whose label is kept; those whose newest word is a withdrawal; those whose revisions disagree."""
+    """Assets whose label is kept; those of them whose newest word is a withdrawal, or names no one class for the whole
+    image; those whose revisions disagree.
+    """
     withdrawn: _builtins.int
     corrected: _builtins.int
     unjoined: _builtins.int
