@@ -8,16 +8,19 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import yaml
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.pieces import Snapshots, rebuild
-from services.monitor.domain.policy import QualityPolicy
+from services.monitor.domain.policy import Policy, QualityPolicy
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
 from services.monitor.domain.quality.measures import Measures, RiskMeasure, measure, risk
+from services.monitor.domain.quality.pieces import FORMAT
 from services.monitor.domain.quality.tally import Tally
 from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
+from services.monitor.domain.snapshot import dump
 from tests.unit.monitor.late_labels import LABELS, START, Outcome, events, offline
-from tests.unit.monitor.worlds import policy
+from tests.unit.monitor.worlds import POLICY_FILE, policy
 
 
 def assert_equals(m: Measures, r: RiskMeasure, outcomes: list[Outcome]) -> None:
@@ -151,3 +154,22 @@ def test_a_correction_that_is_heard_before_what_it_corrects_is_not_forgotten() -
     (tally,) = book.cells.values()
     assert tally.confusion == {("boot", "bag"): 1}
     assert tally.disputed == 1
+
+
+def test_a_snapshot_from_before_there_was_quality_is_taken_up_and_one_of_another_format_is_left_out() -> None:
+    engine = Engine.new(policy())
+    engine.learn(events(1)[:50])
+    pieces = dict(Snapshots().changed(engine))
+    before = {key: piece for key, piece in pieces.items() if not key.startswith(("@truth", "@traffic"))}
+    assert restored(engine, before).truth.size == 0
+    other = {**pieces, "@truth": dump([FORMAT + 1, "whatever"])}
+    assert restored(engine, other).truth.size == 0
+    assert restored(engine, pieces).truth.cells == engine.truth.cells
+
+
+def test_a_policy_without_quality_takes_the_shipped_values_and_a_wrong_one_is_refused() -> None:
+    document = yaml.safe_load(POLICY_FILE.read_text(encoding="utf-8"))
+    assert Policy.read(document) == Policy.read({k: v for k, v in document.items() if k != "quality"})
+    for field, value in (("alpha", 1.0), ("propensity", 0.0), ("weight_max", 0.5), ("remembered", 0)):
+        with pytest.raises(ValueError, match="quality"):
+            Policy.read({**document, "quality": {**document["quality"], field: value}})
