@@ -101,6 +101,14 @@ def encoded(array: Array) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+def raw_of(array: Array) -> bytes | memoryview:
+    """The raw form; a view where memory already holds it."""
+    if array.dtype.kind in "OUS" or not array.flags.c_contiguous or not array.size:
+        return encoded(array)
+    flat = array.reshape(-1)
+    return (flat.view(np.uint16) if array.dtype == np.float16 else flat).data.cast("B")
+
+
 def datatype_of(array: Array) -> str:
     """The protocol's name of the array's type. Raises `KeyError` for one that it has not."""
     return NAMES[array.dtype] if array.dtype.kind not in "OUS" else "BYTES"

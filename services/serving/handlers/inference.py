@@ -16,7 +16,7 @@ from services.serving.domain.notes import SHADOW, Comparison, Note, Notes, descr
 from services.serving.domain.ports import Inline, Regions
 from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.sampling import Inputs, Keeps
-from services.serving.domain.tensors import encoded
+from services.serving.domain.tensors import raw_of
 from services.serving.domain.work import Arrays, Result, Work
 from services.serving.errors import InferenceFailed, Unloaded, Unsupported
 from services.serving.handlers.pictures import decoded_images, holds_images, images_of, kept_inputs
@@ -146,7 +146,7 @@ class Inference:
             array = best_classes(array, wanted.class_count, declared.labels, batched=config.max_batch_size > 0)
             datatype = "BYTES"
         if wanted.region is not None:
-            self._regions.write(wanted.region, encoded(array))
+            self._regions.write(wanted.region, raw_of(array))
         return AnsweredOutput(wanted.name, datatype, array.shape, array, wanted.region, wanted.binary)
 
 

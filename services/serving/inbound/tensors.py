@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 from inference import grpc_service_pb2 as pb
 
 from services.serving.domain.calls import InferAnswer, InferCall, WantedOutput
-from services.serving.domain.tensors import Array, Region, TensorData, encoded
+from services.serving.domain.tensors import Region, TensorData, raw_of
 from services.serving.errors import BadRequest
 from services.serving.inbound.wire import Request
 
@@ -69,14 +68,6 @@ def response_of(answer: InferAnswer) -> tuple[pb.ModelInferResponse, list[bytes 
     for name, value in answer.parameters.items():
         set_parameter(response.parameters[name], value)
     return response, raws
-
-
-def raw_of(array: Array) -> bytes | memoryview:
-    """The raw form; a view where memory already holds it."""
-    if array.dtype.kind in "OUS" or not array.flags.c_contiguous or not array.size:
-        return encoded(array)
-    flat = array.reshape(-1)
-    return (flat.view(np.uint16) if array.dtype == np.float16 else flat).data.cast("B")
 
 
 def values_of(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:

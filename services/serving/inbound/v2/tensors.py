@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 
 from services.serving.domain.calls import AnsweredOutput, InferAnswer, InferCall, WantedOutput
-from services.serving.domain.tensors import DTYPES, MOST_DIMENSIONS, Array, TensorData
+from services.serving.domain.tensors import DTYPES, MOST_DIMENSIONS, Array, TensorData, raw_of
 from services.serving.errors import BadRequest
-from services.serving.inbound.tensors import CLASSIFICATION, MOST_CLASSES, REGION, raw_of, region_of
+from services.serving.inbound.tensors import CLASSIFICATION, MOST_CLASSES, REGION, region_of
 from services.serving.inbound.v2.bodies import Part
 from services.serving.inbound.v2.documents import (
     flag_of,
