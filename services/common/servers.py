@@ -80,6 +80,7 @@ class Servers:
             lifespan="off",
             ws="none",
             server_header=False,
+            proxy_headers=False,  # nobody is known by an address
             timeout_graceful_shutdown=int(GRACE_S),
             limit_concurrency=AT_ONCE,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from services.common.bus import Delivery, Event, Follow, Stream, Subscription
+from services.common.bus import Delivery, Event, Follow, Stream, Subscription, streamed
 from services.common.bus.cloudevents import Raw
 from services.common.bus.deadletter import Letter, read_letter
 from services.common.errors import Conflict, InvalidMessage, PoisonedDelivery, Transient
@@ -349,6 +349,22 @@ async def test_a_stream_goes_on_where_its_last_transaction_ended(house: House) -
         assert sum(count for _, count in echo.restored) == begin
     async with house.bus() as reader:
         assert sorted(await texts(reader, out), key=int) == [str(number) for number in range(60)]
+
+
+async def test_a_stream_that_rests_after_a_silence_misses_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "SILENT_S", 0.0)
+    topic, out = await house.topic(2), await house.topic(2)
+    echo, bus = Echo(out), house.bus()
+    bus.stream(Stream((topic,), "echo", echo, max_batch=4))
+    words = [f"{number:02}" for number in range(48)]
+    async with running(bus):
+        for begin in range(0, 48, 12):
+            await bus.publish([said(topic, word, "k") for word in words[begin : begin + 12]])
+            await until_said(bus, out, begin + 12)
+            await asyncio.sleep(2 * streamed.REST_S)
+        assert await texts(bus, out) == words
 
 
 async def test_what_is_held_back_comes_again_and_what_is_let_go_does_not(house: House) -> None:

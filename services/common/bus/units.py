@@ -68,6 +68,7 @@ class StreamUnit:
         self._filled = asyncio.Event()
         self._stopping = asyncio.Event()
         self._paused = True
+        self._resting = False
         self._deliveries: Sequence[Delivery[Any]] = ()
         self.waiting = f"{stream.handler}: unit {number} to be restored"
         self._task = asyncio.create_task(self._run())
@@ -79,6 +80,12 @@ class StreamUnit:
         self.queue.put(found)
         self._filled.set()
         self._regulate()
+
+    def rest(self, resting: bool) -> None:
+        """Read nothing while it rests."""
+        self._resting = resting
+        if not self.waiting:
+            self._regulate()
 
     def check(self) -> None:
         """Raise what the unit's task ended with, if it ended by itself."""
@@ -185,11 +192,12 @@ class StreamUnit:
         await rest(delay, self._stopping)
 
     def _regulate(self) -> None:
-        """Pause the partitions while too much waits."""
-        if self.queue.full != self._paused:
+        """Pause the partitions while too much waits, or while it rests."""
+        wanted = self.queue.full or self._resting
+        if wanted != self._paused:
             with suppress(IllegalStateError):
-                (self._consumer.pause if self.queue.full else self._consumer.resume)(*self._places)
-                self._paused = self.queue.full
+                (self._consumer.pause if wanted else self._consumer.resume)(*self._places)
+                self._paused = wanted
 
     # ---- one step ----
 
