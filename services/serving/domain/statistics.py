@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 BUCKETS_MS: Final = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -70,9 +71,12 @@ class Failure:
 
 
 class Statistics:
-    """Of one version; it is written by one thread at a time (the scheduler's lock is held)."""
+    """Of one version; it is written by one thread at a time (the scheduler's lock is held), but for `refused`."""
 
     def __init__(self) -> None:
+        self.rejected = 0
+        """Calls that were refused, or expired, before they ran: there was too much to do."""
+        self._refusing = Lock()
         self.last_inference_ms = 0
         """Unix time of the newest request, milliseconds."""
         self.inference_count = 0
@@ -109,6 +113,11 @@ class Statistics:
         times.compute_input.add(into)
         times.compute_infer.add(infer)
         times.compute_output.add(out)
+
+    def refused(self) -> None:
+        """A call found no room, or waited too long; from any thread."""
+        with self._refusing:
+            self.rejected += 1
 
     def failed(self, failure: Failure, now_ms: int) -> None:
         """A request ended in an error."""

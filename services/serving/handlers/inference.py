@@ -18,7 +18,7 @@ from services.serving.domain.routes import RouteTable, Version
 from services.serving.domain.sampling import Inputs, Keeps
 from services.serving.domain.tensors import raw_of
 from services.serving.domain.work import Arrays, Result, Work
-from services.serving.errors import InferenceFailed, Unloaded, Unsupported
+from services.serving.errors import InferenceFailed, Overloaded, Unloaded, Unsupported
 from services.serving.handlers.pictures import decoded_images, holds_images, images_of, kept_inputs
 from services.serving.handlers.requests import asked_of, feed_of, wanted_of
 from services.serving.handlers.rollouts import Choice, Rollouts
@@ -50,10 +50,19 @@ class Inference:
         self._regions = regions
         self._settling: Settling | None = None
 
+    def refused(self, model: str) -> None:
+        """A transport refused a call for the model, unread."""
+        version = self._default(model)
+        if version is not None:
+            version.runner.statistics.refused()
+
+    def _default(self, model: str) -> Version | None:
+        route = self._table().routes.get(model)
+        return route.default if route is not None else None
+
     def patience_ns(self, model: str) -> int:
         """How long the model's default version lets a call wait before it is refused; 0: for ever, or not known."""
-        route = self._table().routes.get(model)
-        version = route.default if route is not None else None
+        version = self._default(model)
         batching = version.config.dynamic_batching if version is not None else None
         return batching.longest_wait_us() * 1000 if batching is not None else 0
 
@@ -76,7 +85,13 @@ class Inference:
             return self._submit_images(version, call, pending)
         feed, rows = feed_of(version, call, self._regions)
         work = pending.work = Work(feed, rows, pending.take, asked_of(call, config), queued_ns=call.taken_ns)
-        version.runner.submit(work, inline)
+        try:
+            version.runner.submit(work, inline)
+        except Unloaded:
+            raise
+        except Overloaded:
+            version.runner.statistics.refused()
+            raise
         return work
 
     def _chosen(self, call: InferCall) -> tuple[Version, Choice | None]:
@@ -183,6 +198,8 @@ class _Pending:
 
     def _hear(self, result: Result, last: bool) -> None:
         if result is None or isinstance(result, Exception):
+            if isinstance(result, Overloaded):
+                self._version.runner.statistics.refused()
             self._reply(result, last)
             if isinstance(result, InferenceFailed) and self._choice is not None:
                 self._compare(self._choice)

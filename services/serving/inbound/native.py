@@ -90,7 +90,7 @@ class NativeFront:
             turns: list[Callable[[], None]] = []
             calls, late = self._intake.take(AT_ONCE, time.perf_counter_ns())
             for arrival in late:
-                self._refuse(arrival.identity, UNAVAILABLE, LATE)
+                self._turn_away(arrival, LATE)
             for arrival in calls:
                 self._begin(arrival, turns.append)
             for turn in turns:
@@ -107,8 +107,10 @@ class NativeFront:
             self._open[identity] = None
             if self._stopping:
                 self._refuse(identity, UNAVAILABLE, "The server stops; try again.")
-            elif not self._intake.put(Arrival(identity, payload, details[0], now)):
-                self._refuse(identity, UNAVAILABLE, FULL)
+                continue
+            arrival = Arrival(identity, payload, details[0], now)
+            if not self._intake.put(arrival):
+                self._turn_away(arrival, FULL)
 
     def _begin(self, arrival: Arrival, inline: Callable[[Callable[[], None]], None]) -> None:
         identity, payload = arrival.identity, arrival.payload
@@ -126,6 +128,11 @@ class NativeFront:
                 self._open[identity] = work
         except Exception as error:
             self._answer(identity, error)
+
+    def _turn_away(self, arrival: Arrival, sentence: str) -> None:
+        """There is too much to do."""
+        self._inference.refused(model_of(arrival.payload))
+        self._refuse(arrival.identity, UNAVAILABLE, sentence)
 
     def _refuse(self, identity: int, code: int, sentence: str) -> None:
         self._open.pop(identity, None)

@@ -102,8 +102,13 @@ class StatisticsCollector(Collector):
     def _failures(self, rows: Iterable[tuple[Version, list[Statistics]]]) -> Metric:
         metric = Metric(*FAILURE, UNTYPED)
         for version, found in rows:
-            labels = {"model": version.model, "version": version.name, "reason": "OTHER"}
-            metric.add_sample(FAILURE[0], labels, sum(one.fail.count for one in found))
+            counts = {
+                "OTHER": sum(one.fail.count for one in found),
+                "REJECTED": sum(one.rejected for one in found),
+            }
+            for reason, count in counts.items():
+                labels = {"model": version.model, "version": version.name, "reason": reason}
+                metric.add_sample(FAILURE[0], labels, count)
         return metric
 
     def _machine(self) -> Iterator[Metric]:
@@ -152,6 +157,7 @@ def _added(first: Statistics, second: Statistics) -> Statistics:
     for one in (first, second):
         both.inference_count += one.inference_count
         both.execution_count += one.execution_count
+        both.rejected += one.rejected
         for name in ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"):
             duration = getattr(one, name)
             getattr(both, name).add(duration.ns, duration.count)

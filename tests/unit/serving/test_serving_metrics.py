@@ -25,6 +25,7 @@ async def test_every_figure_of_tritons_is_there_and_stays_when_the_version_is_lo
             version = made("m", "3", "x")
             assert isinstance(version.runner, Idle)
             version.runner.statistics.note([RUN, Failure(1_000)], now_ms=1)
+            version.runner.statistics.refused()
             version.runner.pending = 7
             routes.put(Route("m", versions={"3": version}, default=version))
             found = scraped(registry)
@@ -35,6 +36,7 @@ async def test_every_figure_of_tritons_is_there_and_stays_when_the_version_is_lo
             assert found[f"nv_inference_queue_duration_us{labels}"] == 3_000 * loaded
             assert found[f"nv_inference_compute_infer_duration_us{labels}"] == 5_000 * loaded
             assert found['nv_inference_request_failure{model="m",reason="OTHER",version="3"}'] == loaded
+            assert found['nv_inference_request_failure{model="m",reason="REJECTED",version="3"}'] == loaded
             assert found[f"nv_inference_pending_request_count{labels}"] == 7
             assert found[f"irisloop_serving_request_seconds_count{labels}"] == 2 * loaded
             assert all(f"{name}{labels}" in found for name, _, _ in COUNTERS)

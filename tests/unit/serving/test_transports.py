@@ -245,3 +245,40 @@ def _png() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     return file.getvalue()
+
+
+SLOW_CONFIG = """
+backend: "python"
+max_batch_size: 1
+input { name: "x" data_type: TYPE_FP32 dims: [2] }
+output { name: "y" data_type: TYPE_FP32 dims: [2] }
+dynamic_batching { default_queue_policy { max_queue_size: 1 } }
+"""
+SLOW = """
+import time
+def infer(inputs):
+    time.sleep(0.5)
+    return {"y": inputs["x"]}
+"""
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "pygrpc"])
+async def test_what_finds_no_room_is_unavailable_and_counted(folder: Path, tmp_path: Path, transport: str) -> None:
+    place = folder / "slow"
+    (place / "1").mkdir(parents=True)
+    (place / "config.pbtxt").write_text(SLOW_CONFIG)
+    (place / "1" / "model.py").write_text(SLOW)
+    values = np.ones((1, 2), np.float32)
+    async with (
+        folder_serving(folder, tmp_path, transport=transport) as one,
+        triton.InferenceServerClient(f"127.0.0.1:{one.ports['grpc_port']}") as client,
+    ):
+        calls = [client.infer("slow", [tensor(values, "x")]) for _ in range(6)]
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        async with httpx.AsyncClient() as http:
+            scraped = (await http.get(f"http://127.0.0.1:{one.ports['http_port']}/metrics")).text
+    refused = [each for each in found if isinstance(each, InferenceServerException)]
+    assert 1 <= len(refused) <= 5
+    assert all("UNAVAILABLE" in str(each.status()) and "maximum queue size" in str(each) for each in refused)
+    (line,) = (line for line in scraped.splitlines() if 'request_failure{model="slow",reason="REJECTED"' in line)
+    assert float(line.split()[-1]) == len(refused)
