@@ -13,7 +13,7 @@ SHADOW: Final = "shadow"
 """The role of what ran beside the answer, and answered nobody."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Note:
     """A call and its answer; `error` instead of outputs where it failed."""
 

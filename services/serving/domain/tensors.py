@@ -54,7 +54,7 @@ class Region:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TensorData:
     """A tensor as a call carries it: `raw` bytes, `values` in row-major order, or a `region` that holds the bytes."""
 

@@ -10,7 +10,7 @@ from services.serving.domain.config import ModelConfig, TensorConfig
 from services.serving.domain.ports import Regions
 from services.serving.domain.routes import Version
 from services.serving.domain.tensors import DTYPES, Array, TensorData, decoded
-from services.serving.domain.work import Asked, SequenceMark
+from services.serving.domain.work import PLAIN, Asked, SequenceMark
 from services.serving.errors import BadRequest, Unsupported
 
 RESERVED: Final = "triton_"
@@ -28,7 +28,7 @@ def asked_of(call: InferCall, config: ModelConfig) -> Asked:
     """What the parameters ask of the scheduler. Raises `BadRequest`."""
     parameters = call.parameters
     if not parameters and config.sequence_batching is None:
-        return Asked()
+        return PLAIN
     for name in parameters:
         if name.startswith(RESERVED) and name not in KNOWN:
             raise BadRequest(

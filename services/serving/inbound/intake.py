@@ -16,7 +16,7 @@ SOON_NS: Final = 1_000_000
 """Nobody is late before that."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """A call as it came; `taken_ns` by `time.perf_counter_ns`."""
 

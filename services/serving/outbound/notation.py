@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import PREDICTION_MADE
@@ -87,7 +88,7 @@ class Writing:
             "rollout": [note.rollout_id for note in notes],
             "error": notes[0].error,
         }
-        head = json.dumps(about).encode()
+        head = orjson.dumps(about)
         body = [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
         return b"".join([HEAD.pack(sum(rows), len(head)), head, *body])
 
