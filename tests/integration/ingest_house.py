@@ -35,25 +35,64 @@ def free_port() -> int:
         return port
 
 
+@dataclass
+class KafkaProcess:
+    """The embedded broker; may be killed and started again on its data."""
+
+    folder: Path
+    prefix: Sequence[str] = ()
+    """Goes before its command line."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        local = LocalSettings()
+        self._jars = class_path(local.cache, repository=local.maven_repository)
+        self._kafka = EmbeddedKafka(self.folder, free_port(), free_port())
+
+    @property
+    def settings(self) -> KafkaSettings:
+        """For clients."""
+        return KafkaSettings(bootstrap_servers=self._kafka.bootstrap_servers)
+
+    def start(self) -> None:
+        """Start it; `ready` waits for it."""
+        self._kafka.prepare(self._jars)
+        with (self.folder / "log.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, *self._kafka.command(self._jars)],
+                env=self._kafka.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    async def ready(self) -> None:
+        """Wait until it answers and has all topics."""
+        await _apply(self.settings)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@asynccontextmanager
+async def running_broker(folder: Path, *, prefix: Sequence[str] = ()) -> AsyncIterator[KafkaProcess]:
+    """The embedded broker with all topics, killed when the block ends."""
+    broker = KafkaProcess(folder, prefix)
+    broker.start()
+    try:
+        await broker.ready()
+        yield broker
+    finally:
+        broker.kill()
+
+
 @asynccontextmanager
 async def running_kafka(folder: Path, *, prefix: Sequence[str] = ()) -> AsyncIterator[KafkaSettings]:
-    """The embedded broker with all topics, until the block ends; `prefix` goes before its command line."""
-    local = LocalSettings()
-    jars = class_path(local.cache, repository=local.maven_repository)
-    kafka = EmbeddedKafka(folder, free_port(), free_port())
-    kafka.prepare(jars)
-    log = (folder / "log.txt").open("wb")
-    process = subprocess.Popen(  # noqa: ASYNC220 - its pipes are files
-        [*prefix, *kafka.command(jars)], env=kafka.environment(), stdout=log, stderr=subprocess.STDOUT
-    )
-    try:
-        settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers)
-        await _apply(settings)
-        yield settings
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
+    """The same for those who only need to reach it."""
+    async with running_broker(folder, prefix=prefix) as broker:
+        yield broker.settings
 
 
 async def _apply(settings: KafkaSettings) -> None:

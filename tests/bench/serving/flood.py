@@ -72,14 +72,14 @@ def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
     return struct.pack(">I", len(content))[1:] + struct.pack(">BBI", kind, flags, stream) + content
 
 
-def header_block(authority: str) -> bytes:
+def header_block(authority: str, method: str = INFER) -> bytes:
     """The request's fields as HPACK literals that no table remembers (RFC 7541 6.2.2): the same bytes for each call."""
 
     def text(value: str) -> bytes:
         return bytes([len(value)]) + value.encode()
 
     post, http = b"\x83", b"\x86"
-    path, host, content_type = b"\x04" + text(INFER), b"\x01" + text(authority), b"\x0f\x10" + text("application/grpc")
+    path, host, content_type = b"\x04" + text(method), b"\x01" + text(authority), b"\x0f\x10" + text("application/grpc")
     return post + http + path + host + content_type + b"\x00" + text("te") + text("trailers")
 
 

@@ -31,7 +31,8 @@ from services.common.objects import ObjectStore
 from services.common.settings import CommonSettings
 from tests.bench.serving import flood, payloads, report
 from tests.bench.serving.h2load import H2load, build_h2load
-from tests.bench.serving.models import INPUT, MODELS, OUTPUT
+from tests.bench.serving.models import MODELS
+from tests.bench.serving.registered import package_files
 from tests.bench.serving.rounds import settle
 from tests.integration.ingest_house import running_kafka
 from tests.integration.serving_house import ServingProcess, followed, running_serving
@@ -103,13 +104,6 @@ class Bench:
         await asyncio.to_thread(settle, self.serving.process.pid)
         taken = found.accepted
         return Turn(taken[len(taken) // 2] * 1000, taken[int(len(taken) * 0.99)] * 1000, load.rate, share)
-
-
-def package_files(seed: int) -> dict[str, bytes]:
-    """The model as registry's packages have it."""
-    image = {"name": INPUT, "layout": "NCHW", "dtype": "float32", "channels": 3, "height": 64, "width": 64}
-    card = tiny.card(classes=[str(n) for n in range(10)], input=image, outputs={"logits": OUTPUT}, run_id=str(seed))
-    return {"model.onnx": MODELS[MODEL].file(seed), "model.json": json.dumps(card).encode()}
 
 
 async def measure(bench: Bench, pairs: int, seconds: float) -> dict[str, Any]:
