@@ -197,24 +197,29 @@ class _Pending:
             self.work = None  # it holds this, too: the tensors of both would wait for a collection of cycles
 
     def _hear(self, result: Result, last: bool) -> None:
+        """Noted before it is answered: a kill in between may leave a note without an answer, and never an answer that
+        nobody counts.
+        """
         if result is None or isinstance(result, Exception):
             if isinstance(result, Overloaded):
                 self._version.runner.statistics.refused()
-            self._reply(result, last)
-            if isinstance(result, InferenceFailed) and self._choice is not None:
-                self._compare(self._choice)
+            failed = isinstance(result, InferenceFailed) and self._choice is not None
+            if failed:
                 self._note({}, str(result))
+            self._reply(result, last)
+            if failed and self._choice is not None:
+                self._compare(self._choice)
             return
         try:
             answer = self._inference.answer(self._call, self._version, self._wanted, result)
         except Exception as error:
             self._reply(error, last)
             return
+        self._note(described(self._version, result), inputs=self._inputs())
         if self._choice is None:
             self._reply(answer, last)
         else:
             self._reply_and_compare(self._choice, answer, last)
-        self._note(described(self._version, result), inputs=self._inputs())
 
     def _reply_and_compare(self, choice: Choice, answer: InferAnswer, last: bool) -> None:
         """Compared after the answer is sent, but for inputs in shared memory, which are the caller's again then."""
