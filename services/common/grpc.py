@@ -30,6 +30,9 @@ PENDING: Final = 500
 which their callers see as CANCELLED. Python spends as much on refusing a call as on a small answer, so that without
 this bound calls grow old in the core while it refuses others.
 """
+PING_MS: Final = 30_000
+PING_TIMEOUT_MS: Final = 20_000
+"""Who answers no ping for so long is gone, or takes nothing of what it is sent: the connection is closed."""
 PRINCIPAL_CHARACTERS: Final = 128
 CALL_TIMEOUT_S: Final = 10.0
 CODES: Final[tuple[tuple[type[IrisloopError], grpc.StatusCode], ...]] = (
@@ -146,7 +149,8 @@ def create_grpc(
             ("grpc.so_reuseport", 0),
             ("grpc.server.max_pending_requests", PENDING),
             ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
-            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_time_ms", PING_MS),
+            ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
             ("grpc.http2.max_ping_strikes", 0),  # a neighbour's keep-alive is no attack
             ("grpc.keepalive_permit_without_calls", 1),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from services.common import telemetry
+from services.common.crowds import allow_many_files
 from services.common.errors import IrisloopError, Transient
 from services.common.readiness import waiting_for
 from services.common.servers import CannotStart, GrpcFront, Servers
@@ -63,6 +64,7 @@ def main(build: Callable[[], Application]) -> None:
     """Run the service until SIGTERM or SIGINT, then exit: 0 stopped, 1 failed, 78 a person has to change something."""
     import uvloop
 
+    allow_many_files()
     code = uvloop.run(_run(build))
     sys.stdout.flush()
     sys.exit(code)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import uvicorn
 
+from services.common.crowds import AtOnce, Doorkeeper
 from services.common.metrics import READY
 from services.common.settings import ServiceSettings
 from services.common.telemetry import log
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 BACKLOG: Final = 1_024
 GRACE_S: Final = 3.0
 AT_ONCE: Final = 1_000
-"""Connections and requests at one time; more are answered 503."""
+"""Requests in hand; more are answered 503."""
 LOOK_S: Final = 0.1
+SWEEPS: Final = 8
+"""Looks at the connections within the patience with them."""
 
 
 class CannotStart(Exception):
@@ -74,7 +77,7 @@ class Servers:
         self._front = front
         self._sockets: tempfile.TemporaryDirectory[str] | None = None
         config = uvicorn.Config(
-            wrap(http) if wrap is not None else http,
+            AtOnce(wrap(http) if wrap is not None else http, AT_ONCE),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -82,11 +85,10 @@ class Servers:
             server_header=False,
             proxy_headers=False,  # nobody is known by an address
             timeout_graceful_shutdown=int(GRACE_S),
-            limit_concurrency=AT_ONCE,
         )
         self._http = QuietServer(config)
         self._serving: asyncio.Task[None] | None = None
-        self._following: asyncio.Task[None] | None = None
+        self._following: list[asyncio.Task[None]] = []
         self._metrics: Callable[[], None] | None = None
         self._reason = "?"
 
@@ -107,13 +109,16 @@ class Servers:
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]), name="http")
         while not self._http.started and not self._serving.done():
             await asyncio.sleep(0.005)
-        self._following = asyncio.create_task(self._follow(), name="readiness")
+        self._following = [
+            asyncio.create_task(self._follow(), name="readiness"),
+            asyncio.create_task(self._look_over(), name="doorkeeper"),
+        ]
         return ports
 
     async def stop(self) -> None:
         """Take no new calls, let those in hand end within a grace, and close."""
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._following:
+            task.cancel()
         await self._grpc.set_serving(False)
         self._http.should_exit = True
         if self._front is not None:
@@ -204,6 +209,13 @@ class Servers:
                 else:
                     log.info("service_ready")
             await asyncio.sleep(LOOK_S)
+
+    async def _look_over(self) -> None:
+        patience_s = self._settings.connection_patience_s
+        doorkeeper = Doorkeeper(lambda: self._http.server_state.connections, patience_s)
+        while True:
+            await asyncio.sleep(patience_s / SWEEPS)
+            doorkeeper.look(asyncio.get_running_loop().time())
 
 
 def listen(service: str, what: str, host: str, port: int) -> socket.socket:

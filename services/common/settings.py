@@ -116,6 +116,8 @@ class ServiceSettings(BaseSettings):
     """gRPC port; 0 takes a free one."""
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     """One more port for /metrics, beside the one of HTTP; none when empty."""
+    connection_patience_s: float = Field(default=60.0, gt=0)
+    """An HTTP connection that sends no request, or takes less than 64 KiB of its answers, for so long is closed."""
     tls_certificate: Path | None = None
     """PEM of the certificate that gRPC shows; without it gRPC is not encrypted."""
     tls_key: Path | None = None

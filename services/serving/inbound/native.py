@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from services.common.grpc import PING_MS, PING_TIMEOUT_MS
 from services.common.servers import CannotStart
 from services.common.telemetry import log
 from services.serving.domain.restrictions import Restrictions
@@ -67,6 +68,8 @@ class NativeFront:
             [(f"/{SERVICE.full_name}/{INFER}", False)],
             io_threads=1,
             call_details=True,
+            keepalive_time_ms=PING_MS,
+            keepalive_timeout_ms=PING_TIMEOUT_MS,
         )
         front.set_fallback(fallback)
         front.start()
