@@ -20,6 +20,7 @@ from tests.conformance.peers.triton import Triton, free_ports, live
 REPOSITORY: Final = Path(__file__).parents[2]
 START_S: Final = 120
 STOP_S: Final = 30
+PYGRPC: Final = "irisloop-pygrpc"
 
 
 class Server(Protocol):
@@ -149,7 +150,9 @@ Starter = Callable[[Sequence[Model]], AbstractContextManager[Server]]
 
 
 def starter(kind: str, folder: Path, home: Path) -> Starter:
-    """`kind` is triton or irisloop; repositories are written under `folder`, peers lie under `home`."""
+    """`kind` is triton, irisloop, or irisloop-pygrpc for its other transport; repositories are written under `folder`,
+    peers lie under `home`.
+    """
     runtime: Runtime = "python" if kind == "triton" else "onnxruntime"
 
     def start(models: Sequence[Model]) -> AbstractContextManager[Server]:
@@ -158,7 +161,8 @@ def starter(kind: str, folder: Path, home: Path) -> Starter:
         asked = ("--load-model=*",)
         if kind == "triton":
             return _Loaded(Triton(repository, home=home, arguments=asked))
-        return _Loaded(Irisloop(repository, home=home, arguments=asked))
+        transport = ("--transport", "pygrpc") if kind == PYGRPC else ()
+        return _Loaded(Irisloop(repository, home=home, arguments=(*asked, *transport)))
 
     return start
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.conformance.peers.clients import Examples, build_examples
 from tests.conformance.peers.environments import is_built
 from tests.conformance.peers.perf import build_perf_analyzer, throughputs
 from tests.conformance.scripts import report, run_all
-from tests.conformance.servers import REPOSITORY, starter
+from tests.conformance.servers import PYGRPC, REPOSITORY, starter
 
 HOME = REPOSITORY / ".irisloop"
 SHORT = ("--concurrency-range", "2:2", "--measurement-interval", "1000", "--stability-percentage", "100", "-r", "3")
@@ -28,20 +29,31 @@ needs_perf_analyzer = pytest.mark.skipif(
 )
 
 
+transports = pytest.mark.parametrize(
+    "kind",
+    [
+        "irisloop",
+        pytest.param(PYGRPC, marks=pytest.mark.skipif(find_spec("pygrpc_native") is None, reason="not installed")),
+    ],
+)
+
+
 @needs_examples
+@transports
 @pytest.mark.timeout(900)
-def test_every_example_script_of_tritonclient_passes(tmp_path: Path) -> None:
+def test_every_example_script_of_tritonclient_passes(tmp_path: Path, kind: str) -> None:
     examples: Examples = build_examples(HOME)
-    outcomes = run_all(starter("irisloop", tmp_path, tmp_path / "home"), examples)
+    outcomes = run_all(starter(kind, tmp_path, tmp_path / "home"), examples, deflate=kind != PYGRPC)
     assert all(one.passed for one in outcomes), report(outcomes)
 
 
 @needs_perf_analyzer
+@transports
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_perf_analyzer_measures_over_both_transports(tmp_path: Path, protocol: str) -> None:
+def test_perf_analyzer_measures_over_both_transports(tmp_path: Path, kind: str, protocol: str) -> None:
     analyzer = build_perf_analyzer(HOME)
-    with starter("irisloop", tmp_path, tmp_path / "home")(SCRIPTS) as server:
+    with starter(kind, tmp_path, tmp_path / "home")(SCRIPTS) as server:
         ran = analyzer.run(server.grpc if protocol == "grpc" else server.http, protocol, *SHORT)
     assert ran.returncode == 0, ran.stdout
     assert [rate > 0 for rate in throughputs(ran.stdout)] == [True], ran.stdout
