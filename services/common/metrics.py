@@ -188,7 +188,7 @@ SERVING_REPEATS: Final = Counter(
 )
 SERVING_DIRECT_DROPPED: Final = Counter(
     "irisloop_serving_direct_dropped_total",
-    "Clients' predictions that did not become events: the buffer or the spool was full, or the disk failed.",
+    "Clients' predictions that became no events: buffer or spool full, disk failed, or the process before was killed.",
 )
 SERVING_INPUTS_SAMPLED: Final = Counter(
     "irisloop_serving_inputs_sampled_total", "Inputs of clients' calls that went to ingest."
