@@ -32,6 +32,8 @@ DTYPES: Final[dict[str, DTypeLike]] = {
     "BYTES": np.object_,
 }
 """numpy has no bfloat16: a BF16 tensor is held as the 16 bits of each value."""
+LITTLE_ENDIAN: Final = {name: np.dtype(dtype).newbyteorder("<") for name, dtype in DTYPES.items()}
+"""As they lie in a message."""
 LENGTH: Final = struct.Struct("<I")
 MOST_DIMENSIONS: Final = 16
 
@@ -74,20 +76,21 @@ def decoded(tensor: TensorData) -> Array:
     dtype = DTYPES.get(tensor.datatype)
     if dtype is None:
         raise _bad(tensor, f"has the datatype {tensor.datatype[:32]!r}, which is not one of the protocol's")
-    if len(tensor.shape) > MOST_DIMENSIONS or any(size < 0 for size in tensor.shape):
+    if len(tensor.shape) > MOST_DIMENSIONS or min(tensor.shape, default=0) < 0:
         raise _bad(tensor, f"has the shape {list(tensor.shape)[:MOST_DIMENSIONS]}")
     count = math.prod(tensor.shape)
     if tensor.raw is None:
         return _from_values(tensor, dtype, count)
     if tensor.datatype == "BYTES":
         return _shaped(tensor, np.array([*strings(tensor, tensor.raw), None], dtype=np.object_)[:-1], count)
-    wanted = count * np.dtype(dtype).itemsize
+    little = LITTLE_ENDIAN[tensor.datatype]
+    wanted = count * little.itemsize
     if len(tensor.raw) != wanted:
         raise BadRequest(
             f"input byte size mismatch for input {tensor.name[:128]!r}. Expected {wanted}, got {len(tensor.raw)}",
             field=f"inputs.{tensor.name[:128]}",
         )
-    return np.frombuffer(tensor.raw, dtype=np.dtype(dtype).newbyteorder("<")).reshape(tensor.shape)
+    return np.frombuffer(tensor.raw, dtype=little).reshape(tensor.shape)
 
 
 def encoded(array: Array) -> bytes:

@@ -81,6 +81,9 @@ def from_region(tensor: TensorData, regions: Regions) -> TensorData:
 
 def check_tensor(wanted: TensorConfig, tensor: TensorData, config: ModelConfig) -> None:
     """Raises `BadRequest` unless datatype and shape are what the model takes."""
+    if _is_as_declared(wanted, tensor, config):
+        return
+    shape, lead = tensor.shape, 1 if config.max_batch_size else 0
     field = f"inputs.{tensor.name[:128]}"
     if tensor.datatype not in DTYPES:
         raise BadRequest(
@@ -93,8 +96,6 @@ def check_tensor(wanted: TensorConfig, tensor: TensorData, config: ModelConfig) 
             f"{wanted.datatype!r}",
             field=field,
         )
-    shape = tensor.shape
-    lead = 1 if config.max_batch_size else 0
     fits = len(shape) == lead + len(wanted.dims) and all(
         dim in (-1, size) for dim, size in zip(wanted.dims, shape[lead:], strict=True)
     )
@@ -110,6 +111,16 @@ def check_tensor(wanted: TensorConfig, tensor: TensorData, config: ModelConfig) 
         f"[{','.join(map(str, shape[:16]))}]. {BATCH_HINT if lead else ''}".rstrip(),
         field=field,
     )
+
+
+def _is_as_declared(wanted: TensorConfig, tensor: TensorData, config: ModelConfig) -> bool:
+    """Nearly every call's tensor is; an open dimension takes the long way."""
+    shape = tensor.shape
+    if config.max_batch_size:
+        if not shape or shape[0] < 0:
+            return False
+        shape = shape[1:]
+    return shape == wanted.dims and tensor.datatype == wanted.datatype and min(shape, default=0) >= 0
 
 
 def wanted_of(config: ModelConfig, call: InferCall) -> list[WantedOutput]:
