@@ -102,6 +102,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _read_varint(data: memoryview, place: int) -> tuple[int, int]:
+    if place < len(data) and data[place] < 0x80:
+        return data[place], place + 1
     value = shift = 0
     for at in range(place, min(place + LONGEST_VARINT, len(data))):
         byte = data[at]
