@@ -246,6 +246,11 @@ MONITOR_CHALLENGER_E_VALUE: Final = Gauge(
     "E-value in the newest judgement; test: worse, better, not_worse, errors, disagreement, latency.",
     ["model", "test"],
 )
+MONITOR_NOTICES: Final = Counter(
+    "irisloop_monitor_notices_total",
+    "Alerts that a target was to be told of: sent, refused by it for good, or over before it could be told.",
+    ["target", "outcome"],
+)
 MONITOR_SNAPSHOT_BYTES: Final = Gauge("irisloop_monitor_snapshot_bytes", "Size of the pieces of state last written.")
 MONITOR_ROWS: Final = Counter(
     "irisloop_monitor_rows_total",

@@ -14,14 +14,16 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
+from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
-from services.monitor.errors import BrokenPolicy
+from services.monitor.errors import BrokenNotices, BrokenPolicy
 from services.monitor.handlers import Judge
-from services.monitor.inbound import analytics
+from services.monitor.inbound import analytics, notices
 from services.monitor.inbound.grpc import MonitorServicer
 from services.monitor.inbound.http import routes
 from services.monitor.inbound.stream import DriftStream
 from services.monitor.outbound.clickhouse import ClickHouse, NoAnalytics
+from services.monitor.outbound.notifying import Sender
 from services.monitor.queries import AccuracySource, Reader
 from services.monitor.settings import MonitorSettings
 
@@ -38,6 +40,7 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         drift = DriftStream(judge, settings.pace_seconds)
         bus.stream(drift.stream())
         ready.append(drift.waiting_for)
+        notices.subscribe(bus, read_targets(settings.notices), Sender().send)
     accuracy: AccuracySource = NoAnalytics()
     if "analytics" in settings.roles:
         home = settings.common.home.absolute()
@@ -69,3 +72,13 @@ def read_policy(path: Path) -> Policy:
         return Policy.read(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise BrokenPolicy(f"{path}: {error}", field="policy") from error
+
+
+def read_targets(path: Path | None) -> list[AnyTarget]:
+    """Who is told of alerts. Raises `BrokenNotices`, naming the field."""
+    if path is None:
+        return []
+    try:
+        return targets_of(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BrokenNotices(f"{path}: {error}", field="notices") from error

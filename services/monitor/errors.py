@@ -4,14 +4,17 @@ IrisloopError
 |-- NotFound
 |   `-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
-|   `-- BrokenPolicy        the policy file cannot be used           -> the service does not start
+|   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
+|   `-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
+|-- InvalidMessage
+|   `-- Undeliverable       a receiver refuses a notice for good     -> dead letter
 `-- Unavailable
     `-- AnalyticsClosed     ClickHouse is not open (yet, or here)    -> HTTP 503, gRPC UNAVAILABLE
 """
 
 from __future__ import annotations
 
-from services.common.errors import Conflict, NotFound, Unavailable
+from services.common.errors import Conflict, InvalidMessage, NotFound, Unavailable
 
 
 class UnknownModel(NotFound):
@@ -24,6 +27,18 @@ class BrokenPolicy(Conflict):
     """The policy file cannot be read or used; the message names the field."""
 
     default_reason = "BROKEN_POLICY"
+
+
+class BrokenNotices(Conflict):
+    """The file that names who is told of alerts cannot be read or used; the message names the field."""
+
+    default_reason = "BROKEN_NOTICES"
+
+
+class Undeliverable(InvalidMessage):
+    """A receiver refused a notice, and would refuse it again."""
+
+    default_reason = "UNDELIVERABLE"
 
 
 class AnalyticsClosed(Unavailable):

@@ -36,6 +36,9 @@ class MonitorSettings(ServiceSettings):
     policy: Path = Path(__file__).with_name("policy.yaml")
     """What is watched for, when it is sure, and when a retraining pays."""
 
+    notices: Path | None = None
+    """YAML file that names who is told of alerts: webhooks, Alertmanager, mail; nobody when empty."""
+
     clickhouse_url: str = ""
     """ClickHouse server, as http://user:password@host:8123/database; the engine in process, under home, when empty."""
 
