@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -123,7 +124,8 @@ def operations(name: str, entry: Tree) -> list[tuple[str, Tree]]:
     found: list[tuple[str, Tree]] = [(f"{producer}.says.{short(entry)}", said)]
     for service, handlers in entry["consumers"].items():
         for handler, mode in handlers.items():
-            found.append((f"{service}.hears.{short(entry)}.{handler}", heard(where, service, handler, mode)))
+            title = f"{service}.hears.{short(entry)}.{handler.removesuffix('-*')}"
+            found.append((title, heard(where, service, handler, mode)))
     return found
 
 
@@ -136,7 +138,9 @@ def heard(where: Tree, service: str, handler: str, mode: str) -> Tree:
         "tags": [{"name": service}],
     }
     if mode != "every-instance":
-        group = {"type": "string", "enum": [f"irisloop.{service}.{handler}"]}
+        name = f"irisloop.{service}.{handler}"
+        one_of = {"pattern": f"^{re.escape(name[:-1])}.+$"} if name.endswith("*") else {"enum": [name]}
+        group = {"type": "string", **one_of}
         operation["bindings"] = {"kafka": {"groupId": group, "bindingVersion": "0.5.0"}}
     return operation
 

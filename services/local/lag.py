@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from aiokafka import TopicPartition
 
+from services.common.bus.api import Consumer
 from services.common.settings import CommonSettings
 
 TIMEOUT_S: Final = 15.0
@@ -24,6 +26,20 @@ class GroupLag:
     handler: str
     topic: str
     lag: int
+
+
+def group_of(service: str, handler: str) -> str:
+    """Kafka's name of the consumer group."""
+    return f"irisloop.{service}.{handler}"
+
+
+def _handlers(consumer: Consumer, groups: Iterable[str]) -> list[str]:
+    """Itself; of a family, as `tell-*`, those that there are."""
+    if not consumer.handler.endswith("*"):
+        return [consumer.handler]
+    before = group_of(consumer.service, "")
+    start = before + consumer.handler[:-1]
+    return sorted(group.removeprefix(before) for group in groups if group.startswith(start))
 
 
 class LagReader(AbstractAsyncContextManager["LagReader"]):
@@ -74,12 +90,14 @@ class LagReader(AbstractAsyncContextManager["LagReader"]):
         committed: dict[str, dict[TopicPartition, int]] = {}
         rows = []
         consumers = [(topic, one) for topic in TOPICS for one in topic.consumers if one.mode != "every-instance"]
+        groups = {name for name, _ in await self._admin.list_consumer_groups()}
         for topic, consumer in consumers:
-            group = f"irisloop.{consumer.service}.{consumer.handler}"
-            offsets = committed[group] if group in committed else await self._committed(group)
-            committed[group] = offsets
-            lag = sum(ends[p] - max(offsets.get(p, 0), begins[p]) for p in partitions.get(topic.name, ()))
-            rows.append(GroupLag(consumer.service, consumer.handler, topic.name, max(0, lag)))
+            for handler in _handlers(consumer, groups):
+                group = group_of(consumer.service, handler)
+                offsets = committed[group] if group in committed else await self._committed(group)
+                committed[group] = offsets
+                lag = sum(ends[p] - max(offsets.get(p, 0), begins[p]) for p in partitions.get(topic.name, ()))
+                rows.append(GroupLag(consumer.service, handler, topic.name, max(0, lag)))
         return rows
 
     async def _committed(self, group: str) -> dict[TopicPartition, int]:

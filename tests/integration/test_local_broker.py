@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from irisloop.ingest.v1 import ingest_pb2
+from irisloop.monitor.v1 import monitor_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ASSET_STORED, PREDICTION_MADE
+from irisloop.topics import ALERT_RAISED, ASSET_STORED, PREDICTION_MADE
 
 from services.common.bus import Event, KafkaBus
 from services.common.settings import CommonSettings, KafkaSettings
@@ -18,6 +20,9 @@ from services.local.ports import free_port
 from services.local.predictions import PredictionTopic
 from services.local.settings import LocalSettings
 from services.local.supervisor import Supervisor
+from services.monitor.domain.notices import AnyTarget, Notice, Webhook
+from services.monitor.inbound import notices
+from tests.contract.houses import running
 
 pytestmark = pytest.mark.kafka
 NOW = datetime.now(UTC)
@@ -42,6 +47,22 @@ def prediction(name: str, camera: str, version: str) -> Event[serving_pb2.Predic
     return Event(PREDICTION_MADE, f"camera/{camera}", value, ce_id=name, ce_time=NOW)
 
 
+async def tell_one(broker: CommonSettings) -> None:
+    """An alert, and one target that is told of it: a group which no topic names in full."""
+    told = asyncio.Event()
+
+    async def send(target: AnyTarget, notice: Notice) -> None:
+        told.set()
+
+    bus = KafkaBus(broker, "monitor")
+    notices.subscribe(bus, [Webhook(name="hook", url="http://127.0.0.1:9")], send)
+    async with running(bus):
+        value = monitor_pb2.AlertRaised(id="alert", model="shoes", severity="page")
+        await bus.publish([Event(ALERT_RAISED, "shoes", value, ce_id="alert", ce_time=NOW)])
+        async with asyncio.timeout(60):
+            await told.wait()
+
+
 async def test_lag_and_predictions_are_read_from_the_broker(broker: CommonSettings) -> None:
     cameras = [f"gate-{number}" for number in range(12)]
     async with KafkaBus(broker, "serving") as bus:
@@ -58,6 +79,11 @@ async def test_lag_and_predictions_are_read_from_the_broker(broker: CommonSettin
         assert lags["serving", "predict-assets", ASSET_STORED.name] == 12
         assert lags["labeling", "draw-tasks", PREDICTION_MADE.name] == 13
         assert (await reader.by_service())["labeling"] == 25
+
+        assert ("monitor", "tell-hook", ALERT_RAISED.name) not in lags
+        await tell_one(broker)
+        later = {(group.service, group.handler): group.lag for group in await reader.by_group()}
+        assert later["monitor", "tell-hook"] == 0
 
     topic = PredictionTopic(broker)
     found = await topic.by_id("p-gate-7")
