@@ -20,9 +20,9 @@ from services.serving.outbound.spool import Place, SpoolWriter, Tally, position
 
 AT_ONCE: Final = 256
 """Calls made into records between two looks at the event loop."""
-FLUSH_S: Final = 0.08
-"""What a kill may cost; beyond it, nothing that was answered."""
-LOOK_EVERY: Final = 10
+FLUSH_S: Final = 0.05
+"""A kill costs that and what a flush takes, some 30 ms where calls keep the interpreter busy; 100 ms are promised."""
+LOOK_EVERY: Final = 16
 """Flushes between two looks at what is published."""
 HURRY: Final = (1 / 16, 1 / 4)
 """Shares of the spool: above the larger the publisher hurries, until it is below the smaller."""

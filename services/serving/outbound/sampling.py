@@ -29,7 +29,7 @@ from services.serving.outbound.spool import Place, SpoolWriter, position
 SAMPLES: Final = "samples"
 """The spool's folder, in that of the predictions."""
 MEMORY_BYTES: Final = 64 << 20
-"""Inputs of calls that are not yet chosen or passed over: some 80 ms of them."""
+"""Inputs of calls that are not yet chosen or passed over: some 50 ms of them."""
 LARGEST: Final = FRAME_CAPTURED.max_message_bytes - (64 << 10)
 """An encoded image, bytes."""
 LARGEST_PIXELS: Final = 4 * LARGEST

@@ -80,7 +80,8 @@ class SpoolWriter:
         data = b"".join(HEADER.pack(len(record), zlib.crc32(record)) + record for record in records)
         if self._written and self._written + len(data) > self._segment_bytes:
             self._current, self._written = self._current + 1, 0
-        self._make_room(len(data))
+        if not self._written:  # for a whole segment: each look at the folder costs the flush a few turns at the lock
+            self._make_room(max(len(data), self._segment_bytes))
         with path_of(self._folder, self._current).open("ab", buffering=0) as file:
             try:
                 if file.write(data) != len(data):

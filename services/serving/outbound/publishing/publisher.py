@@ -20,7 +20,7 @@ from services.serving.outbound.sampling import SAMPLES
 from services.serving.outbound.spool import SpoolReader
 
 AT_ONCE: Final = 16
-"""Records in one publication; each holds what was noted in some 80 ms at most."""
+"""Records in one publication; each holds what was noted in some 50 ms at most."""
 IMAGES_AT_ONCE: Final = 4
 LOOK_S: Final = 0.25
 """Between two publications: each costs the broker the same, however much is in it."""
