@@ -80,10 +80,12 @@ class Route:
     """Its arms, for keys that are not known beforehand."""
 
     def roles(self, version: Version) -> tuple[str, ...]:
-        """The aliases and arms that it answers for."""
+        """The aliases and arms that it answers for, and `shadow` where it runs beside them."""
         names = {alias for alias, found in self.aliases.items() if found is version}
         if self.rollout is not None:
             names |= {arm.name for arm in self.rollout.arms if arm.version == version.name}
+            if self.rollout.stage == "shadow" and self.rollout.beside == version.name:
+                names.add("shadow")
         return tuple(sorted(names))
 
 

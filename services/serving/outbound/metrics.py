@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from services.serving.domain.routes import RouteTable, Version
+from services.serving.domain.routes import Route, RouteTable, Version
 from services.serving.domain.statistics import BUCKETS_MS, Statistics
 
 Key = tuple[str, str]
@@ -53,6 +53,10 @@ COUNTERS: Final[tuple[tuple[str, str, Read], ...]] = (
 FAILURE: Final = ("nv_inference_request_failure", "Number of failed inference requests")
 PENDING: Final = ("nv_inference_pending_request_count", "Requests that wait for the model now")
 LATENCY: Final = ("irisloop_serving_request_seconds", "Whole requests, from the queue to the answer.")
+ROLE: Final = (
+    "irisloop_serving_version_role",
+    "1 for what a loaded version is now: an alias, an arm, or shadow; join it to other figures on (model, version).",
+)
 LABELS: Final = ("model", "version")
 UNTYPED: Final = "unknown"
 """Triton's counters have no `_total`, which this library adds to what it calls a counter; Prometheus does not mind."""
@@ -81,13 +85,15 @@ class StatisticsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """One sample a version and metric, and what the machine says."""
-        versions = [version for route in self._table().routes.values() for version in route.versions.values()]
+        routes = self._table().routes.values()
+        versions = [version for route in routes for version in route.versions.values()]
         rows = [(version, self._all(version)) for version in versions]
         for name, text, read in COUNTERS:
             yield _samples(name, text, ((version, sum(map(read, found))) for version, found in rows))
         yield self._failures(rows)
         yield _samples(*PENDING, ((version, version.runner.pending) for version in versions), kind="gauge")
         yield _latencies(rows)
+        yield _roles(routes)
         yield from self._machine()
 
     def _all(self, version: Version) -> list[Statistics]:
@@ -136,6 +142,15 @@ def _samples(name: str, text: str, values: Iterable[tuple[Version, float]], kind
     metric = Metric(name, text, kind)
     for version, value in values:
         metric.add_sample(name, {"model": version.model, "version": version.name}, value)
+    return metric
+
+
+def _roles(routes: Iterable[Route]) -> Metric:
+    metric = Metric(*ROLE, "gauge")
+    for route in routes:
+        for version in route.versions.values():
+            for role in route.roles(version):
+                metric.add_sample(ROLE[0], {"model": route.model, "version": version.name, "role": role}, 1)
     return metric
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from services.serving.domain.rollout import Rollout
 from services.serving.domain.routes import Route, Routes
 from services.serving.domain.statistics import Execution, Failure
 from services.serving.outbound.metrics import COUNTERS, StatisticsCollector
@@ -16,6 +17,19 @@ def scraped(registry: CollectorRegistry) -> dict[str, float]:
     """{name and labels: value}."""
     lines = generate_latest(registry).decode().splitlines()
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+async def test_what_a_version_is_stands_beside_its_figures() -> None:
+    routes, registry = Routes(), CollectorRegistry()
+    old, new = made("m", "1", "x"), made("m", "2", "x")
+    rollout = Rollout("r", "shadow", "1", "2")
+    routes.put(Route("m", versions={"1": old, "2": new}, default=old, aliases={"champion": old}, rollout=rollout))
+    async with StatisticsCollector(lambda: routes.table, registry):
+        found = {name for name in scraped(registry) if name.startswith("irisloop_serving_version_role")}
+    assert found == {
+        f'irisloop_serving_version_role{{model="m",role="{role}",version="{version}"}}'
+        for role, version in (("champion", "1"), ("shadow", "2"))
+    }
 
 
 async def test_every_figure_of_tritons_is_there_and_stays_when_the_version_is_loaded_anew() -> None:
