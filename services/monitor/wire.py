@@ -223,6 +223,7 @@ def _rollout_known(delivery: Delivery[Any], value: registry_pb2.AliasesPublished
         challenger=r.challenger,
         stage=registry_pb2.Stage.Name(r.stage).removeprefix("STAGE_").lower(),
         started_at=seconds(r.started_at),
+        stage_since=seconds(r.stage_since),
     )
 
 
@@ -287,6 +288,8 @@ def judged_message(j: Judged) -> pb.ChallengerJudged:
         coverage=j.coverage,
         reason=j.reason,
         judged_at=stamp(j.at),
+        stage_since=stamp(j.stage_since) if j.stage_since else None,
+        stage_pairs=j.stage_pairs,
     )
 
 

@@ -146,6 +146,8 @@ def judgement_value(message: monitor_pb2.ChallengerJudged) -> Judgement:
         labelled_pairs=message.labelled_pairs,
         mean_difference=message.mean_difference,
         reason="; ".join(words for words in (message.reason, *tests) if words),
+        stage_since=time_value(message.stage_since, "stage_since") if message.HasField("stage_since") else None,
+        stage_pairs=min(message.stage_pairs, MOST_PAIRS),
     )
 
 

@@ -164,6 +164,7 @@ class RolloutKnown:
     challenger: str
     stage: str
     started_at: float
+    stage_since: float = 0.0
 
 
 Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown
@@ -300,6 +301,10 @@ class Judged:
     coverage: float
     reason: str
     tests: tuple[TestResult, ...]
+    stage_since: float = 0.0
+    """Which stage is under way, told by its begin; 0 where that is not known."""
+    stage_pairs: int = 0
+    """How many of the pairs were made in it."""
 
 
 Finding: TypeAlias = DriftFound | Alert | Request | Refusal | Judged

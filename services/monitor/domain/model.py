@@ -156,8 +156,7 @@ class ModelWatch:
         same = known and (known.id, known.champion, known.challenger) == (item.id, item.champion, item.challenger)
         if self.trial is None or not same:
             self.trial = Trial.begin(item, policy.challenge)
-        self.trial.rollout = item
-        self.trial.changes += 1
+        self.trial.go_on(item)
 
     def state(self) -> State:
         """The incident's while there is one, else the furthest camera's."""

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from services.registry.domain.aliases import changes
 from services.registry.domain.model import CHAMPION, Arm, Model, Rollout, Stage
 from services.registry.domain.policy import Policy, PolicyStage
 from services.registry.domain.wishes import CANARY, Wish
 from services.registry.errors import NothingToCompare, RolloutUnderWay
+
+SAME: Final = timedelta(milliseconds=1)
+"""Two times that are closer are one: they travel in different forms."""
 
 
 class Step(StrEnum):
@@ -29,6 +33,7 @@ class Judgement:
     """Monitor's word on a rollout; `pairs` and `labelled_pairs` count from its beginning.
 
     `verdict` is better, equal, worse or undecided; `mean_difference` the challenger's error less the champion's.
+    `stage_pairs` were made in the stage that began at `stage_since`, which None leaves open.
     """
 
     model: str
@@ -38,6 +43,17 @@ class Judgement:
     labelled_pairs: int
     mean_difference: float
     reason: str
+    stage_since: datetime | None = None
+    stage_pairs: int = 0
+
+    def fresh(self, rollout: Rollout) -> int:
+        """How many pairs were made in the rollout's present stage.
+
+        What was compared before a stage began may be judged long after: the judge orders what it hears first.
+        """
+        if self.stage_since is None:
+            return self.pairs - rollout.pairs_before
+        return self.stage_pairs if abs(self.stage_since - rollout.stage_since) < SAME else 0
 
     @property
     def words(self) -> str:
@@ -99,7 +115,7 @@ def step(rollout: Rollout, judgement: Judgement, policy: Policy) -> Step:
         return Step.STAY
     if judgement.verdict == "worse":
         return Step.WITHDRAW
-    fresh = judgement.pairs - rollout.pairs_before
+    fresh = judgement.fresh(rollout)
     if not rollout.automatic or fresh <= 0:
         return Step.STAY
     if rollout.stage is Stage.WATCH:

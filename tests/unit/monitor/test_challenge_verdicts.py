@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
+from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Judged
-from tests.unit.monitor.rollouts import Rollout, without_disagreement
+from tests.unit.monitor.rollouts import ROLLOUT, Rollout, without_disagreement
 
 RUNS = range(20)
 WORSE = frozenset({"worse"})
@@ -56,3 +58,14 @@ def test_a_clearly_better_version_is_called_better() -> None:
 def test_of_100_rollouts_between_equals_at_most_three_are_called_worse() -> None:
     said = [Rollout(seed, 800, lost=0.03, mended=0.03).run(until=WORSE) for seed in range(1000, 1100)]
     assert sum(one[-1].verdict == "worse" for one in said) <= 3
+
+
+def test_pairs_of_the_stage_before_do_not_count_for_the_next() -> None:
+    engine = Engine.new(without_disagreement())
+    rollout = Rollout(1, 260, labelled=0.0)
+    batches = list(rollout.records())
+    canary = replace(ROLLOUT, at=rollout.time(150), ce_id="canary", stage="canary", stage_since=rollout.time(150))
+    batches[100].append(("registry/0", False, canary))  # heard while the first 150 are still under way
+    said = [one for batch in batches for one in engine.feed(batch)] + engine.drain()
+    found = [(one.pairs, one.stage_since, one.stage_pairs) for one in said if isinstance(one, Judged)]
+    assert found == [(100, 0.0, 100), (200, canary.stage_since, 0)], "a shadow's answers are no canary's"

@@ -50,6 +50,17 @@ def judged(verdict: str, pairs: int) -> Judgement:
     return Judgement("garments", "id", verdict, pairs, 10, 0.02, "")
 
 
+def test_a_stage_is_left_only_by_pairs_that_were_made_in_it() -> None:
+    canary = replace(running(Stage.CANARY, 0.1, before=300), stage_since=START + timedelta(minutes=1))
+    late = replace(judged("better", 400), stage_since=START, stage_pairs=400)
+    assert step(canary, late, POLICY) is Step.STAY
+    assert step(canary, replace(late, verdict="worse"), POLICY) is Step.WITHDRAW
+    own = replace(late, stage_since=canary.stage_since + timedelta(microseconds=3), stage_pairs=1)
+    assert step(canary, own, POLICY) is Step.ADVANCE
+    assert step(canary, replace(own, verdict="undecided", stage_pairs=299), POLICY) is Step.STAY
+    assert step(canary, replace(own, stage_pairs=0), POLICY) is Step.STAY
+
+
 def arms(*parts: tuple[str, str, float]) -> tuple[Arm, ...]:
     return tuple(Arm(*part) for part in parts)
 

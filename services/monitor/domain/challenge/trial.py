@@ -9,6 +9,7 @@ from services.monitor.domain.challenge.pairs import Answer, Pair, PairBook, Slot
 from services.monitor.domain.events import DRIFT, UNIFORM, Judged, Labelled, RolloutKnown, Seen
 from services.monitor.domain.policy import ChallengePolicy
 
+SHADOW = "shadow"
 WATCH = "watch"
 
 
@@ -25,6 +26,8 @@ class Trial:
     offered: int = 0
     compared: int = 0
     pairs: int = 0
+    stage_pairs: int = 0
+    """Of them made in the stage under way."""
     labelled: int = 0
     revised: int = 0
     not_random: int = 0
@@ -47,6 +50,13 @@ class Trial:
             BettingTest("latency", policy.latency_share, 1, alpha),
         )
         return cls(rollout, {test.name: test for test in tests})
+
+    def go_on(self, rollout: RolloutKnown) -> None:
+        """The same rollout, perhaps in another stage, of which nothing was compared yet."""
+        if rollout.stage_since != self.rollout.stage_since:
+            self.stage_pairs = 0
+        self.rollout = rollout
+        self.changes += 1
 
     def concerns(self, item: Seen) -> bool:
         """Whether a prediction is one of the rollout's two versions', and not of another rollout."""
@@ -90,6 +100,7 @@ class Trial:
         if not pair.counted:
             return
         self.pairs += 1
+        self.stage_pairs += self.rollout.stage == SHADOW or not challenger.beside
         self.tests["errors"].update(float(challenger.failed) - float(champion.failed))
         if champion.failed or challenger.failed:
             return

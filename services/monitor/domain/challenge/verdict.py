@@ -59,6 +59,8 @@ def judged(trial: Trial, at: float, traceparent: str, verdict: str, test: str) -
         coverage=trial.coverage(),
         reason=_reason(trial, test),
         tests=results(trial),
+        stage_since=rollout.stage_since,
+        stage_pairs=trial.stage_pairs,
     )
 
 

@@ -471,6 +471,8 @@ class ChallengerJudged(_message.Message):
     COVERAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     JUDGED_AT_FIELD_NUMBER: _builtins.int
+    STAGE_SINCE_FIELD_NUMBER: _builtins.int
+    STAGE_PAIRS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     champion: _builtins.str
     challenger: _builtins.str
@@ -487,10 +489,16 @@ class ChallengerJudged(_message.Message):
     """Pairs among the answers that should have been compared, 0..1: shadow work that was dropped is missing."""
     reason: _builtins.str
     """In words."""
+    stage_pairs: _builtins.int
+    """... and how many of `pairs` were made in it."""
     @_builtins.property
     def tests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequentialTest]: ...
     @_builtins.property
     def judged_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def stage_since(self) -> _timestamp_pb2.Timestamp:
+        """The stage that the newest pairs were made in: since when, as registry said it ..."""
+
     def __init__(
         self,
         *,
@@ -506,10 +514,12 @@ class ChallengerJudged(_message.Message):
         coverage: _builtins.float = ...,
         reason: _builtins.str = ...,
         judged_at: _timestamp_pb2.Timestamp | None = ...,
+        stage_since: _timestamp_pb2.Timestamp | None = ...,
+        stage_pairs: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_at", b"judged_at", "stage_since", b"stage_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "champion", b"champion", "coverage", b"coverage", "judged_at", b"judged_at", "labelled_pairs", b"labelled_pairs", "mean_difference", b"mean_difference", "model", b"model", "pairs", b"pairs", "reason", b"reason", "rollout_id", b"rollout_id", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenger", b"challenger", "champion", b"champion", "coverage", b"coverage", "judged_at", b"judged_at", "labelled_pairs", b"labelled_pairs", "mean_difference", b"mean_difference", "model", b"model", "pairs", b"pairs", "reason", b"reason", "rollout_id", b"rollout_id", "stage_pairs", b"stage_pairs", "stage_since", b"stage_since", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
