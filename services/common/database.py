@@ -1,7 +1,7 @@
 """A service's own database: one writer thread, a few readers, SQLAlchemy Core, SQLite or PostgreSQL by URL.
 
 A piece of work is a plain function of a Connection; it runs in one transaction, off the event loop. Two replicas may
-share one SQLite file: writers queue on its lock.
+share one SQLite file or one schema of PostgreSQL: writers queue on its lock.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from zlib import crc32
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, PendingRollbackError
@@ -192,7 +194,10 @@ class Database:
     def _engine(self, *, pool_size: int, writing: bool) -> Engine:
         if self.is_sqlite:
             return sqlite_engine(self.url, pool_size=pool_size, writing=writing, durability=self._durability)
-        return postgres_engine(self.url, pool_size=pool_size, writing=writing, schema=self.schema)
+        engine = postgres_engine(self.url, pool_size=pool_size, writing=writing, schema=self.schema)
+        if writing:
+            sa.event.listen(engine, "begin", partial(_take_turn, crc32(f"irisloop writer {self.schema}".encode())))
+        return engine
 
     async def _close(self) -> None:
         pools = [pool for pool in (self._writer, self._readers) if pool is not None]
@@ -247,8 +252,14 @@ def postgres_engine(url: sa.URL, *, pool_size: int, writing: bool, schema: str) 
     )
 
 
+def _take_turn(key: int, connection: Connection) -> None:
+    """One writer a schema at a time, as with SQLite: what a transaction reads is still so when it writes."""
+    turn = "SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s)"
+    connection.exec_driver_sql(turn, (str(BUSY_MS), key))
+
+
 PROBLEMS: Final = (
-    ("locked|busy", "DATABASE_LOCKED", "is locked by another process"),
+    ("locked|busy|lock timeout", "DATABASE_LOCKED", "is locked by another process"),
     ("is full|no space|disk full", "DISK_FULL", "has no space left on its disk: free some"),
     (
         "malformed|not a database",

@@ -72,10 +72,15 @@ class World:
         return dict((await self.handlers.ledgers.read(lambda ledger: ledger.model(model))).aliases)
 
 
+def database_in(folder: Path) -> Database:
+    """SQLite; the contract tests put another database here."""
+    return Database(sqlite_url(folder, "registry"), metadata, migrations=MIGRATIONS)
+
+
 @asynccontextmanager
 async def world(folder: Path, *policies: Policy, broker: MemoryBroker | None = None) -> AsyncIterator[World]:
     """Opened on a folder; opening it again on the same broker is a restart."""
-    async with Database(sqlite_url(folder, "registry"), metadata, migrations=MIGRATIONS) as database:
+    async with database_in(folder) as database:
         yield World(database, MemoryBus(broker, service="registry"), policies)
 
 
