@@ -26,6 +26,7 @@ from services.serving.domain.routes import CHAMPION, Routes
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.catalog import Catalog
 from services.serving.handlers.controls import Controls
+from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.drifts import Drifts
 from services.serving.handlers.inference import Inference
 from services.serving.handlers.models import Models
@@ -84,9 +85,10 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     pool = Pool(settings.workers)
     parts = Parts(resources=[pool, StatisticsCollector(lambda: routes.table)])
     notes: Notes = NoEvents()
+    deployments = None
     if not settings.standalone:
-        notes = _add_loop(parts, settings, routes, rollouts, pool, bus, http)
-    loader = _add_folder(parts, settings, routes, pool)
+        notes, deployments = _add_loop(parts, settings, routes, rollouts, pool, bus, http)
+    loader = _add_folder(parts, settings, routes, pool, deployments)
 
     def waiting_for() -> str:
         return "; ".join(filter(None, (wait() for wait in http.state.waits)))
@@ -134,7 +136,9 @@ def _front(settings: ServingSettings, inference: Inference, restricted: Restrict
     return NativeFront(inference, restricted, settings.max_request_mb << 20, settings.queue)
 
 
-def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool) -> Repository | None:
+def _add_folder(
+    parts: Parts, settings: ServingSettings, routes: Routes, pool: Pool, deployments: Deployments | None
+) -> Repository | None:
     """The model folder, when there is one."""
     if not settings.model_repository:
         return None
@@ -155,6 +159,7 @@ def _add_folder(parts: Parts, settings: ServingSettings, routes: Routes, pool: P
         settings.load_models,
         settings.poll_s,
         exit_on_error=settings.exit_on_error,
+        deployments=deployments,
     )
     parts.resources += [folder, repository]
     parts.tasks["model folder"] = repository.run
@@ -171,9 +176,10 @@ def _add_loop(
     pool: Pool,
     given: Bus | None,
     http: Any,
-) -> Notes:
-    """What follows registry and cameras; returns what makes events of clients' calls. A process beside this one
-    publishes these on Kafka; on a bus that is `given`, this one does.
+) -> tuple[Notes, Deployments]:
+    """What follows registry and cameras; returns what makes events of clients' calls, and who says what is loaded.
+
+    A process beside this one publishes clients' calls on Kafka; on a bus that is `given`, this one does.
     """
     common = settings.common
     bus = given or KafkaBus(common, service="serving")
@@ -184,7 +190,8 @@ def _add_loop(
     bindings = Bindings(SqlBindings(database), settings.bindings_refresh_s)
     rollouts.cameras = lambda model: bindings.cameras(model, CHAMPION)
     packages = _packages(settings, objects, pool)
-    models = Models(packages, routes, DeploymentEvents(bus, replica), clock)
+    deployments = Deployments(DeploymentEvents(bus, replica), clock)
+    models = Models(packages, routes, deployments)
     images = ImageThreads(settings.decode_threads)
     predictor = Predictor(lambda: routes.table, bindings, rollouts, objects, images, clock, settings.stream_batch)
     policy, drifts = settings.sampling, Drifts()
@@ -194,10 +201,10 @@ def _add_loop(
     servicer = ServingServicer(bindings, models, rollouts, replica)
     parts.servicers.append(lambda server: serving_pb2_grpc.add_ServingServiceServicer_to_server(servicer, server))
     parts.resources += [objects, database, packages, bindings, images, bus, models]
-    parts.tasks |= {"bus": bus.run, "bindings": bindings.refresh}
+    parts.tasks |= {"bus": bus.run, "bindings": bindings.refresh, "deployments": deployments.run}
     parts.ready.append(bus.waiting_for)
     if not settings.direct_events:
-        return NoEvents()
+        return NoEvents(), deployments
     folder = common.home / "spool" / replica
     sampling = None
     if any(rule.active for rule in policy.rules):
@@ -211,7 +218,7 @@ def _add_loop(
     shadow = ShadowProcess(lambda: routes.table, direct, rollouts.count, common.objects, settings.shadow_mb << 20)
     rollouts.beside = shadow
     parts.tasks["shadow"] = shadow.run
-    return direct
+    return direct, deployments
 
 
 def _packages(settings: ServingSettings, objects: ObjectStore, pool: Pool) -> Packages:

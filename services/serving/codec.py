@@ -26,8 +26,9 @@ STATES: Final = {
 
 
 def deployment_event(change: Deployment, replica: str) -> Event[pb.DeploymentChanged]:
-    """The event of one change."""
-    said = (change.model, change.version, replica, str(change.revision), change.state, change.error, *change.roles)
+    """The event of one change; one of a model folder has no revision, so its time stands for it."""
+    cause = str(change.revision or change.changed_at.isoformat())
+    said = (change.model, change.version, replica, cause, change.state, change.error, *change.roles)
     return Event(
         DEPLOYMENT_CHANGED,
         key=f"{change.model}/{replica}",

@@ -5,6 +5,7 @@ InvalidMessage
 |-- BadRequest          a call whose tensors, version or parameters do not fit the model
 |-- InferenceFailed     the model cannot run on what it was given
 |-- LoadFailed          a model that a client asked to load does not load
+|   `-- NameTaken       it has the name of a model of registry's
 `-- BadBinding          a binding that could never apply
 NotFound
 |-- UnknownModel
@@ -97,6 +98,12 @@ class LoadFailed(InvalidMessage):
     """The model stays as it was before; the sentence says why."""
 
     default_reason = "LOAD_FAILED"
+
+
+class NameTaken(LoadFailed):
+    """Registry decides about the model of that name, so a folder's is not served."""
+
+    default_reason = "NAME_TAKEN"
 
 
 class NotPolled(IrisloopError):

@@ -79,6 +79,11 @@ class Route:
     split: Split | None = None
     """Its arms, for keys that are not known beforehand."""
 
+    @property
+    def of_registry(self) -> bool:
+        """Whether registry's aliases made it; else a model folder did."""
+        return self.revision > 0
+
     def roles(self, version: Version) -> tuple[str, ...]:
         """The aliases and arms that it answers for, and `shadow` where it runs beside them."""
         names = {alias for alias, found in self.aliases.items() if found is version}
@@ -156,6 +161,14 @@ class Routes:
     def remove(self, model: str) -> None:
         """Forget the model."""
         self.table = self.table.without(model)
+
+
+def taken(model: str) -> str:
+    """Why a folder's model is not served: a name belongs to registry as soon as it has a model of that name."""
+    return (
+        f"registry has a model {model!r}, so the folder's of that name is not served: rename it in the folder, or take "
+        "the folder away"
+    )
 
 
 def check_version(version: str) -> None:

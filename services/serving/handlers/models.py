@@ -3,42 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Self
+from typing import Self, TypedDict
 
 from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_VERSIONS
 from services.common.telemetry import log
-from services.serving.domain.ports import Announcer, Deployment, DeploymentState, ModelSource
+from services.serving.domain.ports import Deployment, ModelSource
 from services.serving.domain.rollout import Rollout, split_of
-from services.serving.domain.routes import CHAMPION, Publication, Route, Routes, Version
+from services.serving.domain.routes import CHAMPION, Publication, Route, Routes, Version, taken
+from services.serving.handlers.deployments import Deployments
 
-Clock = Callable[[], datetime]
+
+class Cause(TypedDict):
+    """What led to a change."""
+
+    revision: int
+    because: datetime
 
 
 class Models:
     """Registry's models on this replica: their routes, and the deployments behind them."""
 
-    def __init__(self, source: ModelSource, routes: Routes, announcer: Announcer, clock: Clock) -> None:
+    def __init__(self, source: ModelSource, routes: Routes, deployments: Deployments) -> None:
         self._source = source
         self.routes = routes
-        self._announcer = announcer
-        self._clock = clock
+        self._deployments = deployments
         self._lock = asyncio.Lock()
-        self._pending: list[Deployment] = []
-        self._deployments: dict[tuple[str, str], Deployment] = {}
-        self._managed: set[str] = set()
-
-    def manages(self, model: str) -> bool:
-        """Whether registry decides about it."""
-        return model in self._managed
 
     @property
     def deployments(self) -> list[Deployment]:
         """What is, was or should be loaded here, by model and version."""
-        return [self._deployments[key] for key in sorted(self._deployments)]
+        return self._deployments.all
 
     async def follow(self, publications: Sequence[tuple[Publication, datetime]]) -> None:
         """Bring the table to the newest revision of each model; `datetime` is the publication's event time.
@@ -55,7 +53,7 @@ class Models:
                 route = self._before(publication.model)
                 if route is None or publication.revision > route.revision:
                     await self._apply(publication, said_at)
-            await self._flush()
+            await self._deployments.flush()
 
     async def __aenter__(self) -> Self:
         """Nothing is loaded before aliases are heard."""
@@ -64,7 +62,7 @@ class Models:
     async def __aexit__(self, *exc: object) -> None:
         """Close every engine."""
         async with self._lock:
-            routes = [route for model in sorted(self._managed) if (route := self._before(model))]
+            routes = [route for _, route in sorted(self.routes.table.routes.items()) if route.of_registry]
             for route in routes:
                 self.routes.remove(route.model)
             for route in routes:
@@ -72,7 +70,7 @@ class Models:
                     await version.runner.close()
 
     async def _apply(self, publication: Publication, said_at: datetime) -> None:
-        before = self._before(publication.model)
+        before, displaced = self._before(publication.model), self._displaced(publication.model)
         loaded, problems = await self._load_missing(publication, before)
         aliases = _effective(publication, loaded, before)
         rollout = _applicable(publication, loaded)
@@ -88,12 +86,11 @@ class Models:
             rollout=rollout,
             split=split_of(rollout) if rollout else None,
         )
-        self._managed.add(publication.model)
         self.routes.put(after)
         SERVING_VERSIONS.set(sum(len(route.versions) for route in self.routes.table.routes.values()))
-        self._note(before, after, said_at)
+        self._note(before or displaced, after, said_at)
         kept = after.versions
-        for name, version in (before.versions if before else {}).items():
+        for name, version in (before or displaced or after).versions.items():
             if kept.get(name) is not version:
                 version.runner.retire()
         for name, version in loaded.items():
@@ -138,34 +135,29 @@ class Models:
         return loaded, problems
 
     def _before(self, model: str) -> Route | None:
-        return self.routes.table.routes.get(model) if model in self._managed else None
+        route = self.routes.table.routes.get(model)
+        return route if route is not None and route.of_registry else None
+
+    def _displaced(self, model: str) -> Route | None:
+        """What a model folder served under the name that registry now decides about."""
+        route = self.routes.table.routes.get(model)
+        if route is None or route.of_registry:
+            return None
+        log.error("folder_model_displaced", model=model, versions=sorted(route.versions, key=int), error=taken(model))
+        return route
 
     def _note(self, before: Route | None, after: Route, said_at: datetime) -> None:
-        """Write down, and keep for the announcement, what changed between two routes."""
+        """Write down what changed between two routes."""
+        cause: Cause = {"revision": after.revision, "because": said_at}
+        note = self._deployments.note
         for name, version in sorted(after.versions.items()):
-            self._change(after, name, after.roles(version), "loaded", "", said_at)
+            note(after.model, name, "loaded", roles=after.roles(version), **cause)
         for name, problem in after.problems.items():
             roles = tuple(sorted(alias for alias, target in after.asked.items() if target.version == name))
-            self._change(after, name, roles, "failed", problem, said_at)
+            note(after.model, name, "failed", roles=roles, error=problem, **cause)
         for name in before.versions if before else ():
             if name not in after.versions and name not in after.problems:
-                self._change(after, name, (), "unloaded", "", said_at)
-
-    def _change(
-        self, route: Route, version: str, roles: tuple[str, ...], state: DeploymentState, error: str, said_at: datetime
-    ) -> None:
-        key = (route.model, version)
-        known = self._deployments.get(key)
-        if known is not None and (known.roles, known.state, known.error) == (roles, state, error):
-            return
-        change = Deployment(route.model, version, roles, state, error, self._clock(), route.revision, said_at)
-        self._deployments[key] = change
-        self._pending.append(change)
-
-    async def _flush(self) -> None:
-        if self._pending:
-            await self._announcer.announce(self._pending)
-            self._pending = []
+                note(after.model, name, "unloaded", **cause)
 
 
 def _effective(publication: Publication, loaded: Mapping[str, Version], before: Route | None) -> dict[str, Version]:

@@ -10,16 +10,20 @@ from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_VERSIONS
 from services.common.telemetry import log
 from services.serving.domain.ports import FolderModel, ModelFolder
-from services.serving.domain.routes import Route, Routes, Version
-from services.serving.errors import BadPackage, LoadFailed, NotAllowed, NotPolled, UnknownModel
+from services.serving.domain.routes import CHAMPION, Route, Routes, Version, taken
+from services.serving.errors import BadPackage, LoadFailed, NameTaken, NotAllowed, NotPolled, UnknownModel
 from services.serving.handlers.catalog import IndexEntry
+from services.serving.handlers.deployments import Deployments
 
 Control = Literal["none", "poll", "explicit"]
 ALL: Final = "*"
 
 
 class Repository:
-    """Implements `Loader`; an async context manager that loads what is wanted at the start."""
+    """Implements `Loader`; an async context manager that loads what is wanted at the start.
+
+    A name belongs to registry as soon as it has a model of that name: the folder's is refused, or gives way.
+    """
 
     def __init__(
         self,
@@ -30,8 +34,13 @@ class Repository:
         poll_s: float,
         *,
         exit_on_error: bool = False,
+        deployments: Deployments | None = None,
     ) -> None:
-        """`wanted`: the models that `explicit` control loads at the start, `*` for all; the other two load all."""
+        """`wanted`: the models that `explicit` control loads at the start, `*` for all; the other two load all.
+
+        `deployments`: where it is told what is loaded; None where nobody is there to hear it.
+        """
+        self._deployments = deployments
         self._exit_on_error = exit_on_error
         self._folder = folder
         self._routes = routes
@@ -47,6 +56,8 @@ class Repository:
         """Configurations that came with calls."""
         self._unloaded: dict[str, Sequence[str]] = {}
         """Versions that were loaded once."""
+        self._refused: set[str] = set()
+        """Models that have the name of one of registry's."""
 
     async def __aenter__(self) -> Self:
         """Load; a model that cannot be loaded is named in the log and the index, and the others go on."""
@@ -67,7 +78,8 @@ class Repository:
     async def __aexit__(self, *exc: object) -> None:
         """Close every version."""
         async with self._lock:
-            routes = [self._routes.table.routes[model] for model in self._states]
+            found = [self._routes.table.routes.get(model) for model in self._states]
+            routes = [route for route in found if route is not None and not route.of_registry]
             for route in routes:
                 self._routes.remove(route.model)
             for route in routes:
@@ -77,7 +89,11 @@ class Repository:
     def failed(self) -> str:
         """Which models are not ready, in words; "" when all are."""
         routes = self._routes.table.routes
-        names = [model for model in sorted(self._states) if model in routes and routes[model].problems]
+        names = [
+            model
+            for model in sorted({*self._states, *self._refused})
+            if self._is_taken(model) or (model in routes and routes[model].problems)
+        ]
         return f"models that did not load: {', '.join(names)}" if names else ""
 
     def index(self) -> Sequence[IndexEntry]:
@@ -90,6 +106,7 @@ class Repository:
             for version in versions
         ]
         found += [IndexEntry(name) for name in self._names if name not in routes and name not in self._unloaded]
+        found += [IndexEntry(name, "", "UNAVAILABLE", taken(name)) for name in self._names if self._is_taken(name)]
         return found
 
     async def load(self, model: str, config_json: str, files: Mapping[str, bytes]) -> None:
@@ -112,6 +129,8 @@ class Repository:
         """Unload all versions once their requests have ended; one that is not known is unloaded already."""
         self._require_explicit()
         async with self._lock:
+            if self._is_taken(model):
+                raise NotAllowed(f"registry decides what is loaded of {model[:128]!r}: `irisloop models promote`")
             if model not in self._states:
                 return
             members = await self._folder.members(model, "") if dependents else ()
@@ -141,7 +160,10 @@ class Repository:
         self._names = await self._folder.names()
         for model in set(self._states) - set(self._names):
             self._unload(model)
+        self._refused &= set(self._names)
         for model in self._names:
+            if model in self._refused and self._is_taken(model):
+                continue  # it was said
             try:
                 if await self._folder.state(model) != self._states.get(model):
                     await self._load_with_members(model, "", {}, ())
@@ -167,12 +189,18 @@ class Repository:
         await self._load(model, override, files)
 
     async def _load(self, model: str, override: str, files: Mapping[str, bytes]) -> None:
+        self._require_free(model)
         before = self._routes.table.routes.get(model)
         present = before.versions if before else {}
         try:
             found = await self._folder.load(model, present, override, files)
         except (BadPackage, UnknownModel) as error:
             raise NotPolled(f"failed to load {model[:128]!r}, failed to poll from model repository: {error}") from error
+        try:
+            self._require_free(model)
+        except NameTaken:
+            _retire(found.versions, present)  # registry came first while it was loaded
+            raise
         self._states[model] = found.state
         self._swap(before, found)
         if "" in found.problems:
@@ -194,18 +222,52 @@ class Repository:
         self._unloaded.pop(found.model, None)
         _retire(old, versions)
         self._count()
+        self._tell(found.model, old, versions, newest, found.problems)
         log.info("model_swapped", model=found.model, versions=sorted(versions, key=int), problems=dict(found.problems))
 
     def _unload(self, model: str) -> None:
         route = self._routes.table.routes.get(model)
         self._states.pop(model, None)
-        if route is None:
+        if route is None or route.of_registry:
             return
         self._routes.remove(model)
         self._unloaded[model] = sorted(route.versions, key=int)
         _retire(route.versions, {})
         self._count()
+        self._tell(model, route.versions, {}, None, {})
         log.info("model_unloaded", model=model)
+
+    def _is_taken(self, model: str) -> bool:
+        route = self._routes.table.routes.get(model)
+        return route is not None and route.of_registry
+
+    def _require_free(self, model: str) -> None:
+        if self._is_taken(model):
+            self._refused.add(model)
+            raise NameTaken(f"failed to load {model[:128]!r}: {taken(model)}", field="model")
+
+    def _tell(
+        self,
+        model: str,
+        old: Mapping[str, Version],
+        versions: Mapping[str, Version],
+        newest: Version | None,
+        problems: Mapping[str, str],
+    ) -> None:
+        """What answers calls that name no version has the champion's role, as a model of registry's."""
+        if self._deployments is None:
+            return
+        note = self._deployments.note
+        for name, version in versions.items():
+            if name not in problems:
+                roles = (CHAMPION,) if version is newest else ()
+                note(model, name, "loaded", roles=roles, again=old.get(name) is not version)
+        for name in filter(None, problems):
+            goes_on = "; the one that served before goes on" if name in versions else ""
+            note(model, name, "failed", error=f"{problems[name]}{goes_on}")
+        for name in old:
+            if name not in versions and name not in problems:
+                note(model, name, "unloaded")
 
     def _count(self) -> None:
         SERVING_VERSIONS.set(sum(len(route.versions) for route in self._routes.table.routes.values()))

@@ -12,8 +12,10 @@ import pytest
 import tritonclient.grpc.aio as triton
 from irisloop.serving.v1 import serving_pb2
 from irisloop.trainer.v1 import trainer_pb2
+from tritonclient.utils import InferenceServerException
 
 from services.common.signing import Signer
+from services.serving.errors import Overloaded
 from tests.unit.serving import tiny
 from tests.unit.serving.house import House, serving, until
 from tests.unit.serving.test_protocol import IMAGES, image, logits
@@ -213,3 +215,29 @@ async def test_probabilities_are_served_without_energy(tmp_path: Path) -> None:
         features = house.predictions()[0].features
         assert (features.HasField("energy"), len(features.projections)) == (False, 0)
         assert np.isclose(sum(score.score for score in house.predictions()[0].scores), 1)
+
+
+async def test_a_folders_model_is_told_of_and_gives_way_to_registrys_of_the_same_name(tmp_path: Path) -> None:
+    for name, seed in (("clothes", 5), ("parts", 6)):
+        place = tmp_path / "models" / name / "9"
+        await asyncio.to_thread(place.mkdir, parents=True)
+        await asyncio.to_thread((place / "model.onnx").write_bytes, tiny.graph(seed))
+    folder = str(tmp_path / "models")
+    async with serving(tmp_path, model_repository=folder, model_control="explicit", load_models=("*",)) as house:
+        assert await answering(house) == "9"
+        await until(lambda: len(house.deployments()) == 2)
+        said = [(change.model, change.version, change.state, tuple(change.roles)) for change in house.deployments()]
+        assert said == [("clothes", "9", LOADED, ("champion",)), ("parts", "9", LOADED, ("champion",))]
+        displaced = house.table.resolve("clothes")
+        await publish(house, 1, champion=("1", await package(house, 1)))
+        assert await answering(house) == "1"
+        with pytest.raises(Overloaded):
+            displaced.runner.hold().__enter__()
+        said = [(change.model, change.version, change.state, tuple(change.roles)) for change in house.deployments()[2:]]
+        assert said == [("clothes", "1", LOADED, ("champion",)), ("clothes", "9", UNLOADED, ())]
+        async with triton.InferenceServerClient(house.address) as client:
+            with pytest.raises(InferenceServerException, match="registry has a model 'clothes'"):
+                await client.load_model("clothes")
+            index = {(one.name, one.version, one.state) for one in (await client.get_model_repository_index()).models}
+            assert {("clothes", "1", "READY"), ("clothes", "", "UNAVAILABLE"), ("parts", "9", "READY")} == index
+        assert await answering(house) == "1"

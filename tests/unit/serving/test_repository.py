@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import pytest
 
+from services.common.errors import Unavailable
 from services.serving.domain.config import ModelConfig
-from services.serving.domain.ports import FolderModel, Inline
-from services.serving.domain.routes import Routes, Version
+from services.serving.domain.ports import Deployment, FolderModel, Inline
+from services.serving.domain.routes import Route, Routes, Version
 from services.serving.domain.statistics import Statistics
 from services.serving.domain.work import Work
-from services.serving.errors import BadPackage, LoadFailed, NotAllowed, NotPolled, UnknownModel
+from services.serving.errors import BadPackage, LoadFailed, NameTaken, NotAllowed, NotPolled, UnknownModel
+from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.repository import Control, Repository
 
 
@@ -188,3 +193,125 @@ async def test_a_configuration_that_cannot_be_read_is_said_once_and_clearly() ->
     async with one:
         with pytest.raises(LoadFailed, match="broken"):
             await one.load("a", "", {})
+
+
+class Told:
+    """Implements `Announcer`; it can be away."""
+
+    def __init__(self) -> None:
+        self.said: list[Deployment] = []
+        self.away = False
+
+    async def announce(self, changes: Sequence[Deployment]) -> None:
+        if self.away:
+            raise Unavailable("Kafka is away")
+        self.said += changes
+
+    def words(self) -> list[tuple[str, str, str, tuple[str, ...]]]:
+        found = [(one.model, one.version, str(one.state), one.roles) for one in self.said]
+        self.said.clear()
+        return found
+
+
+def telling(shelf: Shelf, control: Control = "explicit") -> tuple[Repository, Routes, Told, Deployments]:
+    routes, told = Routes(), Told()
+    deployments = Deployments(told, partial(datetime.now, UTC))
+    return Repository(shelf, routes, control, ["*"], 0.01, deployments=deployments), routes, told, deployments
+
+
+async def test_what_is_loaded_swapped_and_unloaded_is_told() -> None:
+    shelf = Shelf(a={"1": "x", "2": "y"})
+    one, _, told, deployments = telling(shelf)
+    async with one:
+        await deployments.flush()
+        assert told.words() == [("a", "1", "loaded", ()), ("a", "2", "loaded", ("champion",))]
+        shelf.models["a"] = {"1": "x", "2": "z", "3": "broken"}
+        with pytest.raises(LoadFailed):
+            await one.load("a", "", {})
+        await deployments.flush()
+        assert told.words() == [("a", "2", "loaded", ("champion",)), ("a", "3", "failed", ())]
+        shelf.models["a"] = {"2": "broken"}
+        with pytest.raises(LoadFailed):
+            await one.load("a", "", {})
+        await deployments.flush()
+        assert [change.error for change in told.said] == ["broken; the one that served before goes on", ""]
+        assert told.words() == [("a", "2", "failed", ()), ("a", "1", "unloaded", ())]
+        await one.unload("a", dependents=False)
+        await deployments.flush()
+        assert told.words() == [("a", "2", "unloaded", ())]
+
+
+async def test_what_is_loaded_while_kafka_is_away_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.serving.handlers.deployments.RETRY_S", 0.01)
+    one, routes, told, deployments = telling(Shelf(a={"1": "x"}))
+    told.away = True
+    async with one, asyncio.TaskGroup() as group:
+        telling_task = group.create_task(deployments.run())
+        await asyncio.sleep(0.05)
+        assert routes.table.resolve("a").name == "1"
+        told.away = False
+        async with asyncio.timeout(10):
+            while not told.said:
+                await asyncio.sleep(0.005)
+        telling_task.cancel()
+    assert told.words() == [("a", "1", "loaded", ("champion",))]
+
+
+def of_registry(model: str, name: str = "7") -> Route:
+    version = made(model, name, "registry's")
+    return Route(model, revision=1, versions={name: version}, default=version)
+
+
+async def test_a_model_of_registrys_name_is_refused_and_registrys_goes_on() -> None:
+    shelf = Shelf(a={"1": "x"}, b={"1": "x"})
+    one, routes, told, deployments = telling(shelf)
+    routes.put(of_registry("a"))
+    async with one:
+        with pytest.raises(NameTaken, match="registry has a model 'a', so the folder's of that name is not served"):
+            await one.load("a", "", {})
+        with pytest.raises(NotAllowed, match="registry decides"):
+            await one.unload("a", dependents=False)
+        assert routes.table.resolve("a").name == "7"
+        assert one.failed() == "models that did not load: a"
+        (entry,) = one.index()
+        assert (entry.name, entry.state) == ("a", "UNAVAILABLE")
+        assert "rename it in the folder" in entry.reason
+        await deployments.flush()
+        assert {model for model, *_ in told.words()} == {"b"}
+    assert sorted(routes.table.routes) == ["a"], "registry's own is closed by who holds it"
+
+
+async def test_polling_leaves_registrys_model_alone_and_says_it_once() -> None:
+    shelf = Shelf(a={"1": "x"})
+    one, routes, _, _ = telling(shelf, "poll")
+    async with one, asyncio.TaskGroup() as group:
+        routes.put(of_registry("a"))  # which comes a moment later than the folder
+        polling = group.create_task(one.run())
+        shelf.models = {"a": {"1": "y"}, "b": {"1": "x"}}
+        async with asyncio.timeout(10):
+            while "b" not in routes.table.routes:
+                await asyncio.sleep(0.005)
+        del shelf.models["a"]
+        async with asyncio.timeout(10):
+            while "a" in one._states:
+                await asyncio.sleep(0.005)
+        assert routes.table.resolve("a").name == "7"
+        polling.cancel()
+
+
+async def test_registry_that_comes_while_a_folder_loads_keeps_the_name() -> None:
+    class Slow(Shelf):
+        async def load(self, model: str, *rest: Any) -> FolderModel:
+            found = await super().load(model, *rest)
+            if model == "a":
+                routes.put(of_registry("a"))
+            return found
+
+    one, routes, _, _ = telling(Slow())
+    shelf = one._folder
+    assert isinstance(shelf, Slow)
+    async with one:
+        shelf.models["a"] = {"1": "x"}
+        with pytest.raises(NameTaken):
+            await one.load("a", "", {})
+        assert routes.table.resolve("a").name == "7"

@@ -249,7 +249,7 @@ class Deployment(_message.Message):
     error: _builtins.str
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Aliases that point at it."""
+        """Aliases that point at it; a model folder has none, and what answers calls without a version is its `champion`."""
 
     @_builtins.property
     def changed_at(self) -> _timestamp_pb2.Timestamp: ...
