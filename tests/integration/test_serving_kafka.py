@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -170,3 +171,26 @@ async def test_sampled_inputs_are_encoded_and_published_by_the_process_beside(
         assert {(frame.camera_id, frame.content_type) for frame in frames} == {("calls/clothes", "image/png")}
         assert {frame.sampled.propensity for frame in frames} == {1.0}
         assert serving.stop() == 0
+
+
+async def test_two_replicas_of_one_number_do_not_fight(tmp_path: Path, kafka: KafkaSettings) -> None:
+    async with (
+        running_serving(tmp_path / "one", kafka) as older,
+        running_serving(tmp_path / "two", kafka) as newer,
+        httpx.AsyncClient() as client,
+    ):
+
+        async def waits_for(one: ServingProcess) -> str:
+            return str((await client.get(f"{one.url}/readyz")).json()["waiting_for"])
+
+        async with asyncio.timeout(60):
+            while "has the same IRISLOOP_REPLICA=0" not in await waits_for(older):
+                await asyncio.sleep(0.2)
+        for _ in range(20):
+            assert "give each replica a number of its own" in await waits_for(older)
+            assert await waits_for(newer) == ""
+            await asyncio.sleep(0.2)
+        assert older.log.read_text().count("replica_number_taken") == 1
+        assert newer.log.read_text().count("replica_number_taken") == 0
+        assert newer.stop() == 0
+        await older.ready()

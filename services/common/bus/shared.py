@@ -32,6 +32,7 @@ from services.common.bus.connection import (
 from services.common.bus.deadletter import letter_of
 from services.common.bus.lanes import Lane
 from services.common.bus.producing import Publisher
+from services.common.bus.rivals import client_id, give_way
 from services.common.bus.work import Worker, backoff
 from services.common.errors import Unavailable
 from services.common.metrics import BUS_RENEWALS
@@ -62,6 +63,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer: AIOKafkaConsumer | None = None
         self._undone = asyncio.Event()
         self._committing = asyncio.Lock()
+        self._joined = False
         self._missing = f"Kafka to hand {subscription.handler} its partitions"
 
     def waiting_for(self) -> str:
@@ -90,7 +92,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         tasks: list[asyncio.Task[None]] = []
         await start(consumer)
         try:
-            self._consumer = consumer
+            self._consumer, self._joined = consumer, False
             await wait_for_topics(consumer, [self._subscription.topic.name], self._say)
             self._say("Kafka to hand out the partitions")
             consumer.subscribe([self._subscription.topic.name], listener=self)
@@ -115,7 +117,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     def _make(self) -> AIOKafkaConsumer:
         return make_consumer(
             self._settings.kafka,
-            f"{self._group}.{self._settings.replica}",
+            client_id(self._group, self._settings),
             [self._subscription.topic],
             group_id=self._group,
             group_instance_id=instance_id(self._group, self._settings.replica, [self._subscription.topic]),
@@ -179,6 +181,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         for place in places:
             self._lanes[place] = self._lane(place)
         await self._note_lost(places)
+        self._joined = True
         self._say("")
         log.info("partitions_taken", handler=self._subscription.handler, count=len(self._lanes))
 
@@ -194,6 +197,8 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._consumer is not None and self._lanes:
             await self._let_go(self._consumer, REVOKE_S)
             log.info("partitions_released", handler=self._subscription.handler, count=len(revoked))
+        if self._joined and self._consumer is not None:
+            await give_way(self._consumer, self._service, self._settings, self._say)
 
     async def _let_go(self, consumer: AIOKafkaConsumer, patience_s: float) -> None:
         lanes, self._lanes = self._lanes, {}

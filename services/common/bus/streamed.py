@@ -26,6 +26,7 @@ from services.common.bus.connection import (
     start,
     wait_for_topics,
 )
+from services.common.bus.rivals import client_id, give_way
 from services.common.bus.shared import POLL_MS, REVOKE_S, STOP_S
 from services.common.bus.suspects import Suspects
 from services.common.bus.units import StreamUnit
@@ -62,6 +63,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         self._units: dict[int, StreamUnit] = {}
         self._suspects: dict[int, Suspects] = {}
         self._consumer: AIOKafkaConsumer | None = None
+        self._joined = False
         self._missing = f"Kafka to hand {stream.handler} its partitions"
 
     def waiting_for(self) -> str:
@@ -90,7 +92,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         consumer = self._make()
         await start(consumer)
         try:
-            self._consumer = consumer
+            self._consumer, self._joined = consumer, False
             await wait_for_topics(consumer, names, self._say)
             self._say("Kafka to hand out the partitions")
             consumer.subscribe(names, listener=self)
@@ -111,7 +113,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
     def _make(self) -> AIOKafkaConsumer:
         return make_consumer(
             self._settings.kafka,
-            f"{self._group}.{self._settings.replica}",
+            client_id(self._group, self._settings),
             self._stream.topics,
             group_id=self._group,
             group_instance_id=instance_id(self._group, self._settings.replica, self._stream.topics),
@@ -161,6 +163,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         for number, mine in places.items():
             suspects = self._suspects.setdefault(number, Suspects())
             self._units[number] = self._unit(number, mine, suspects, consumer)
+        self._joined = True
         self._say("")
         log.info("units_taken", handler=self._stream.handler, units=sorted(self._units))
 
@@ -183,6 +186,8 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._units:
             await self._let_go(REVOKE_S)
             log.info("units_released", handler=self._stream.handler, count=len(revoked))
+        if self._joined and self._consumer is not None:
+            await give_way(self._consumer, self._service, self._settings, self._say)
 
     async def _let_go(self, patience_s: float) -> None:
         units: dict[int, Any]
