@@ -80,7 +80,7 @@ clean: ## remove .venv and what tools left; .irisloop, your data, stays
 
 ## ---- running ------------------------------------------------------------------------------------------------------
 
-.PHONY: demo up bench bench-serving
+.PHONY: demo up bench bench-serving bench-monitor
 demo: $(RUN_READY) ## watch the loop: images, model, drift, retraining, recovery (ARGS="--scenario noise --seed 2")
 	@$(BIN)/irisloop demo $(ARGS)
 
@@ -89,6 +89,9 @@ up: $(RUN_READY) ## start Kafka and the six services; one Ctrl-C stops all (ARGS
 
 bench-serving: $(DEV_READY) ## measure serving beside Triton, MLServer and bare onnxruntime (ARGS="--models cnn")
 	$(BIN)/python -m tests.bench.serving $(ARGS)
+
+bench-monitor: $(DEV_READY) ## measure false alarms and delays of drift detection, beside River's (ARGS="null --quick")
+	$(BIN)/python -m tests.bench.monitor $(ARGS)
 
 bench: $(DEV_READY) ## measure throughput and latency, as docs/benchmarks.md reports them
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,0 +1,149 @@
+"""How often the monitor speaks when nothing has changed: every frame and label goes through its engine, and incidents
+end as they would: by labels that show no harm, or by quiet.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import Cause, DriftFound, Finding, State
+from tests.bench.monitor.figures import poisson_upper, table, write
+from tests.bench.monitor.streams import CYCLED, QUIET, Noise, Scene
+from tests.unit.monitor.worlds import policy
+
+ALARM_AIM: Final = 1.0 / 100_000
+CONFIRMED_AIM: Final = 1.0 / 2_000_000
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counted over cameras. `watched` are frames of a camera in OK or WARN; an incident out of labels is the model's,
+    and counted beside the cameras' alarms.
+    """
+
+    name: str
+    frames: int = 0
+    watched: int = 0
+    labels: int = 0
+    warn: int = 0
+    alarm: int = 0
+    label_alarm: int = 0
+    confirmed: int = 0
+    alarm_before_4000: int = 0
+    watched_before_4000: int = 0
+    seconds: float = 0.0
+
+
+def measure(noise: Noise, camera_frames: int, scene_frames: int, seed: int) -> Tally:
+    """Scenes of five new cameras each until the cameras have seen so many frames together."""
+    tally = Tally(noise.name)
+    begun = time.process_time()
+    while tally.frames < camera_frames:
+        run(Scene(noise, seed, scene_frames, labelled=0.02), tally)
+        seed += 1
+    tally.seconds = time.process_time() - begun
+    return tally
+
+
+def run(scene: Scene, tally: Tally) -> None:
+    """One scene to its end."""
+    engine, said = Engine.new(policy()), dict[str, State]()
+    states: dict[str, State] = {}
+    for batch in scene.batches():
+        note(engine.feed(batch), tally, said)
+        tally.labels += sum(1 for source, _, _ in batch if source == "labels/0")
+        watch = engine.models.get("m")
+        for camera in watch.cameras.values() if watch is not None else ():
+            observe(states.get(camera.camera_id, State.LEARNING), camera.state, camera.frames, tally)
+            states[camera.camera_id] = camera.state
+    note(engine.drain(), tally, said)
+    tally.frames += scene.frames * scene.cameras
+
+
+def observe(was: State, now: State, frames: int, tally: Tally) -> None:
+    """A camera after another ten frames."""
+    fresh = frames <= 4000
+    if State.OK <= was <= State.WARN:
+        tally.watched += 10
+        tally.watched_before_4000 += 10 * fresh
+    if was < State.ALARM <= now:
+        tally.alarm += 1
+        tally.alarm_before_4000 += fresh
+    tally.warn += was < State.WARN <= now
+
+
+def note(findings: Sequence[Finding], tally: Tally, said: dict[str, State]) -> None:
+    """What the engine said about incidents, each of them once."""
+    for finding in findings:
+        if isinstance(finding, DriftFound):
+            incident = finding.incident
+            known = said.get(incident.id)
+            tally.label_alarm += known is None and incident.cause is Cause.LABELS
+            tally.confirmed += incident.state is State.CONFIRMED and known is not State.CONFIRMED
+            said[incident.id] = max(known or incident.state, incident.state)
+
+
+def row(tally: Tally) -> dict[str, Any]:
+    """With rates and their upper bounds (95 %)."""
+    watched = max(tally.watched, 1)
+    return {
+        **asdict(tally),
+        "warn_per_100k": 1e5 * tally.warn / watched,
+        "alarm_per_100k": 1e5 * tally.alarm / watched,
+        "alarm_per_100k_upper": 1e5 * poisson_upper(tally.alarm) / watched,
+        "confirmed_per_2m": 2e6 * tally.confirmed / watched,
+        "confirmed_per_2m_upper": 2e6 * poisson_upper(tally.confirmed) / watched,
+        "frames_per_cpu_second": tally.frames / max(tally.seconds, 1e-9),
+    }
+
+
+def report(rows: Sequence[dict[str, Any]]) -> str:
+    """As docs/benchmarks.md shows it."""
+    head = ("Cameras", "Frames", "WARN in 100k", "ALARM in 100k", "at most", "aim", "CONFIRMED", "in 2M at most")
+    return table(
+        head,
+        [
+            (
+                r["name"],
+                f"{r['watched']:,}",
+                f"{r['warn_per_100k']:.1f}",
+                f"{r['alarm_per_100k']:.2f}",
+                f"{r['alarm_per_100k_upper']:.2f}",
+                2 if r["name"].endswith("daily cycle") else 1,
+                r["confirmed"],
+                f"{r['confirmed_per_2m_upper']:.2f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def total(tallies: Sequence[Tally]) -> Tally:
+    """The rows together."""
+    whole = Tally("all without a cycle")
+    for tally in tallies:
+        for name in Tally.__dataclass_fields__:
+            if name != "name":
+                setattr(whole, name, getattr(whole, name) + getattr(tally, name))
+    return whole
+
+
+def main(quick: bool, frames: int) -> None:
+    """Measure, say, write; with the daily cycle a tenth of the frames is enough to see the rate."""
+    frames = frames // 20 if quick else frames
+    rows: list[dict[str, Any]] = []
+    tallies = []
+    for number, noise in enumerate((*QUIET, *CYCLED)):
+        share = frames // 10 if noise.cycle else frames
+        tallies.append(measure(noise, share, min(20_000, share // 5), 1000 * number))
+        rows.append(row(tallies[-1]))
+        write("monitor-null", rows)
+        sys.stderr.write(f"{rows[-1]}\n")
+    rows.insert(len(QUIET), row(total(tallies[: len(QUIET)])))
+    write("monitor-null", rows)
+    sys.stdout.write(report(rows))
