@@ -17,7 +17,8 @@ from services.monitor.domain.risk import Count
 
 _GUARD = 40  # The newest labels do not count to the baseline yet: they may be of a change not seen so far.
 _PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be confused as often as ...
-_PAIR_SHARE = 0.1  # ... this share of all errors.
+_PAIR_SHARE = 0.1  # ... this share of all errors, ...
+_PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
 _ERROR_STEPS = (0.04, 0.08, 0.15, 0.25, 0.4)
 _PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
 
@@ -140,8 +141,14 @@ class LabelWatch:
     def pair_rate(self, pair: Pair) -> float:
         """How often a pair is confused, plus the uncertainty of that."""
         weight = self.base.labels + _PAIR_PRIOR
-        share = (self.base_pairs.get(pair, 0) + _PAIR_PRIOR * _PAIR_SHARE * max(self.baseline().error, 0.02)) / weight
+        part = max(_PAIR_SHARE, min(_PAIR_TIMES / self._pair_count(2), 1.0))
+        share = (self.base_pairs.get(pair, 0) + _PAIR_PRIOR * part * max(self.baseline().error, 0.02)) / weight
         return share + sqrt(share * (1.0 - share) / weight)
+
+    def _pair_count(self, least: int) -> float:
+        """How many pairs the classes seen so far make, were they at least so many."""
+        count = max(len(self.classes), least)
+        return count * (count - 1) / 2
 
     def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
         rate = self._error_rate()
@@ -161,8 +168,7 @@ class LabelWatch:
         """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion
         on.
         """
-        count = max(len(self.classes), 4)
-        detector = MixtureDetector(self.pair_rate(pair), policy.run_length * count * (count - 1) / 2, _PAIR_RATES)
+        detector = MixtureDetector(self.pair_rate(pair), policy.run_length * self._pair_count(4), _PAIR_RATES)
         detector.sums = detector.miss / (1.0 - detector.miss)
         return detector
 
