@@ -13,7 +13,7 @@ from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.reference import Reference, learn
-from services.monitor.domain.runlength import block_deviation, correlation_time, skew_factor, threshold
+from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
@@ -109,8 +109,9 @@ class CameraWatch:
         allowance = policy.channels.allowance + error
         steps = 2.0 * active / self.block
         width = len(self.reference.names)
-        alarm = threshold(allowance, error, policy.channels.run_length_alarm * steps)
-        warn = threshold(allowance, error, policy.channels.run_length_warn * steps)
+        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
+        alarm = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_alarm * steps)
+        warn = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_warn * steps)
         skew = np.abs(self.reference.skew) * step  # of a block mean
         factor = np.array([skew_factor(allowance, one) for one in skew])
         self.warn = warn * factor

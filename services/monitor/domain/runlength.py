@@ -58,6 +58,16 @@ def block_deviation(rho: float, size: int) -> float:
     return sqrt(spread / size)
 
 
+def block_inflation(rho: float, size: int) -> float:
+    """How much larger the deviation of a sum of many block means is than it would be were blocks independent.
+
+    Neighbouring blocks of an AR(1) series resemble each other a little, and a CUSUM adds them up: what its rate of
+    false alarms follows is the long-run deviation (Johnson & Bagshaw, Technometrics 1974), which is this times
+    `block_deviation`.
+    """
+    return sqrt(correlation_time(rho) / size) / block_deviation(rho, size)
+
+
 def correlation_time(rho: float) -> float:
     """How many steps of an AR(1) series are worth one independent step."""
     return (1.0 + rho) / (1.0 - rho) if rho > 0.0 else 1.0

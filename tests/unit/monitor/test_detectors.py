@@ -14,7 +14,7 @@ from services.monitor.domain.detectors.kswin import KswinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
 from services.monitor.domain.detectors.protocol import Detector, Vector
-from services.monitor.domain.runlength import block_deviation, run_length, skew_factor, threshold
+from services.monitor.domain.runlength import block_deviation, block_inflation, run_length, skew_factor, threshold
 
 Made: TypeAlias = tuple[int, Detector, Callable[[int, float], Vector]]
 
@@ -110,3 +110,26 @@ def test_the_deviation_of_a_block_mean_of_an_autoregressive_series_is_known() ->
     for n in range(1, len(series)):
         series[n] = 0.9 * series[n - 1] + noise[n]
     assert abs(series.reshape(-1, 40).mean(axis=1).std() / block_deviation(0.9, 40) - 1.0) < 0.03
+
+
+def test_blocks_that_resemble_each_other_do_not_raise_the_rate_of_false_alarms() -> None:
+    """Simulated: 300 walks over block means of an AR(1) series with rho .9; 1,000 steps are wanted. Measured 1,385
+    with the inflation and 424 without, with standard errors of a twentieth.
+    """
+    rho, size, walks = 0.9, 38, 300
+    unit, deviation = block_inflation(rho, size), block_deviation(rho, size)
+    limit = unit * threshold(0.5 / unit, 0.0, 1000.0)
+    rng = np.random.default_rng(2)
+    last, sums, alarms = rng.normal(size=walks), np.zeros(walks), 0
+    steps = 1_000
+    for _ in range(steps):
+        total = np.zeros(walks)
+        for noise in rng.normal(size=(size, walks)) * np.sqrt(1 - rho * rho):
+            last = rho * last + noise
+            total += last
+        sums = np.maximum(sums + total / size / deviation - 0.5, 0.0)
+        alarms += int((sums >= limit).sum())
+        sums[sums >= limit] = 0.0
+    assert 700 < walks * steps / alarms < 2_200
+    assert block_inflation(0.0, 10) == 1.0
+    assert block_inflation(0.05, 10) < 1.01
