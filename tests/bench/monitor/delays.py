@@ -3,53 +3,72 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 from tests.bench.monitor import concepts, labels, shifts
-from tests.bench.monitor.figures import Median, table, write
+from tests.bench.monitor.figures import Median, read, table, write
 
 
-def main(quick: bool, seeds: int) -> None:
-    """Measure, say, write."""
-    seeds, scale = (max(seeds // 20, 2), 20) if quick else (seeds, 1)
-    figures: dict[str, Any] = {}
-    figures["shifts"] = [_said(shifts.measure(case, seeds)) for case in shifts.CASES]
-    write("monitor-delay", figures)
-    figures["label_null"] = _said(labels.null(200_000 // scale, 1))
-    figures["labels"] = [_said(row) for row in labels.delays(seeds)]
-    write("monitor-delay", figures)
-    figures["label_rivals"] = labels.rival_rows(seeds, 400_000 // scale, figures["label_null"]["per_10k"] / 1e4)
-    figures["shift_rivals"] = shifts.rival_rows(seeds, 4_400_000 // scale)
-    write("monitor-delay", figures)
-    figures["concepts"] = [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]
-    write("monitor-delay", figures)
-    sys.stdout.write("\n".join((shift_table(figures), label_table(figures), concept_table(figures["concepts"]))))
+def main(parts: Collection[str], scale: int, seeds: int) -> None:
+    """Measure, say, write: each part by itself, as some take long."""
+    seeds = max(seeds // scale, 2)
+    for part, measure in PARTS.items():
+        if part in parts:
+            write("monitor-delay", measure(scale, seeds))
+    known = read("monitor-delay")
+    tables = [say(known) for needs, say in _TABLES.items() if all(need in known for need in needs)]
+    sys.stdout.write("\n".join(tables))
+
+
+def _shifts(scale: int, seeds: int) -> dict[str, Any]:
+    return {"shifts": [_said(shifts.measure(case, seeds)) for case in shifts.CASES]}
+
+
+def _labels(scale: int, seeds: int) -> dict[str, Any]:
+    null = _said(labels.null(200_000 // scale, 1))
+    return {"label_null": null, "labels": [_said(labels.measure(after, seeds)) for after in labels.AFTER]}
+
+
+def _rivals(scale: int, seeds: int) -> dict[str, Any]:
+    rate = read("monitor-delay").get("label_null", {}).get("per_10k", 1.0) / 1e4
+    found = {"label_rivals": [_said(row) for row in labels.rival_rows(seeds, 400_000 // scale, rate)]}
+    return {**found, "shift_rivals": [_said(row) for row in shifts.rival_rows(seeds, 4_400_000 // scale)]}
+
+
+def _concepts(scale: int, seeds: int) -> dict[str, Any]:
+    return {"concepts": [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]}
+
+
+PARTS: Final = {"shifts": _shifts, "labels": _labels, "rivals": _rivals, "concepts": _concepts}
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
-    sys.stderr.write(
-        f"{ {k: str(Median.of(v)) if isinstance(v, list) and k == 'delays' else v for k, v in row.items()} }\n"
-    )
+    shown = {k: str(Median.of(v)) if isinstance(v, list) and k == "delays" else v for k, v in row.items()}
+    sys.stderr.write(f"{shown}\n")
     return row
 
 
 def shift_table(figures: Mapping[str, Any]) -> str:
-    """Ours, then River's, on independent frames."""
+    """Ours."""
     ours = [
         (f"{r['until']}, {r['stream']}, {r['shift']:g} sigma, after {r['onset']:,} frames", Median.of(r["delays"]),
          r["aim"] or "", r["false_before"])
         for r in figures["shifts"]
     ]  # fmt: skip
+    return table(("Irisloop: one channel moves", "Effective frames until", "aim", "false before"), ours)
+
+
+def rival_table(figures: Mapping[str, Any]) -> str:
+    """River's detectors on one channel of a camera with independent frames."""
     theirs = [
         (f"{r['detector']}, {_setting(r)}", f"{r.get('per_100k_frames', 0.0):.2f}",
          *(f"{r.get('correlated_per_100k_frames', {}).get(rho, 0.0):.0f}" for rho in ("0.5", "0.9")),
          *(Median.of(r.get("delays", {}).get(s, [])) for s in ("1.0", "0.5")))
         for r in figures["shift_rivals"]
     ]  # fmt: skip
-    first = table(("Irisloop: one channel moves", "Effective frames until", "aim", "false before"), ours)
     head = ("River, a detector a channel", "False in 100k", "rho .5", "rho .9", "1 sigma", ".5 sigma")
-    return f"{first}\n{table(head, theirs)}"
+    return table(head, theirs)
 
 
 def _setting(row: Mapping[str, Any]) -> str:
@@ -62,13 +81,14 @@ def label_table(figures: Mapping[str, Any]) -> str:
     theirs = [
         (f"{r['detector']}, {_setting(r)}", f"{r.get('per_10k', 0.0):.2f}",
          *(Median.of(r.get("delays", {}).get(str(a), [])) for a in labels.AFTER))
-        for r in figures["label_rivals"]
+        for r in figures.get("label_rivals", ())
     ]  # fmt: skip
     return table(("Labelled error .1", "False in 10k labels", *(f"to {a:g}" for a in labels.AFTER)), [ours, *theirs])
 
 
-def concept_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def concept_table(figures: Mapping[str, Any]) -> str:
     """Medians, and false alarms before the change."""
+    rows = figures["concepts"]
     who = list(rows[0]["delays"])
     body = [
         (r["stream"], "{:.3f} to {:.3f}".format(*r["error"]),
@@ -76,3 +96,11 @@ def concept_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for r in rows
     ]  # fmt: skip
     return table(("Stream", "Error", *who), body)
+
+
+_TABLES: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], str]]] = {
+    ("shifts",): shift_table,
+    ("label_null", "labels"): label_table,
+    ("shift_rivals",): rival_table,
+    ("concepts",): concept_table,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, lgamma, log
 from pathlib import Path
@@ -58,10 +58,18 @@ class Median:
         return f"{self.value:,.0f} ({self.low:,.0f}-{high}{missed})"
 
 
-def write(name: str, rows: Any) -> None:
-    """Figures as JSON, to `.irisloop/bench/<name>.json`."""
+def read(name: str) -> dict[str, Any]:
+    """What was measured last, by part; nothing at first."""
+    file = FOLDER / f"{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def write(name: str, figures: Mapping[str, Any]) -> None:
+    """Figures by part as JSON, to `.irisloop/bench/<name>.json`; parts not measured this time stay."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({**read(name), **figures}, indent=2)
+    (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
