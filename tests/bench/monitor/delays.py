@@ -26,14 +26,14 @@ def _shifts(scale: int, seeds: int) -> dict[str, Any]:
 
 
 def _labels(scale: int, seeds: int) -> dict[str, Any]:
-    null = _said(labels.null(200_000 // scale, 1))
+    null = _said(labels.null(seeds * 600, 1))
     return {"label_null": null, "labels": [_said(labels.measure(after, seeds)) for after in labels.AFTER]}
 
 
 def _rivals(scale: int, seeds: int) -> dict[str, Any]:
     rate = read("monitor-delay").get("label_null", {}).get("per_10k", 1.0) / 1e4
-    found = {"label_rivals": [_said(row) for row in labels.rival_rows(seeds, 400_000 // scale, rate)]}
-    return {**found, "shift_rivals": [_said(row) for row in shifts.rival_rows(seeds, 4_400_000 // scale)]}
+    found = {"label_rivals": [_said(row) for row in labels.rival_rows(seeds, 100_000 // scale, rate)]}
+    return {**found, "shift_rivals": [_said(row) for row in shifts.rival_rows(seeds, 1_100_000 // scale)]}
 
 
 def _concepts(scale: int, seeds: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from tests.unit.monitor.worlds import policy
 ALARM_AIM_SAMPLES: Final = 40
 CONFIRMED_AIM_SAMPLES: Final = 150
 _CAP: Final = 4_000
-_SETTLED: Final = {0.0: 4_500, 0.5: 4_500, 0.9: 6_500}
-"""Frames after which a camera's reference is as good as it gets, by rho: likeness makes it begin later."""
+_SETTLED: Final = {0.0: 2_000, 0.5: 2_000, 0.9: 3_000}
+"""Frames after which a camera has been watched for a while, by rho: likeness makes it begin later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ CASES: Final = (
     Case(QUIET[0], 0.5, _SETTLED[0.0]),
     Case(QUIET[0], 1.0, 500, aim=ALARM_AIM_SAMPLES),
     Case(QUIET[0], 0.5, 500),
-    Case(QUIET[0], 1.0, 1_000, State.CONFIRMED, CONFIRMED_AIM_SAMPLES),
+    Case(QUIET[0], 1.0, 500, State.CONFIRMED, CONFIRMED_AIM_SAMPLES),
 )
 
 
