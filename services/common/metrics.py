@@ -265,3 +265,9 @@ MONITOR_ROWS_TRIMMED: Final = Counter(
 MONITOR_INSERT_SECONDS: Final = Histogram(
     "irisloop_monitor_insert_seconds", "Time of an insert into ClickHouse.", buckets=LATENCY_BUCKETS
 )
+MONITOR_SQL_SECONDS: Final = Histogram(
+    "irisloop_monitor_sql_seconds",
+    "Time of a query by ClickHouse's protocol, with its wait; outcome: answered, failed (also refused).",
+    ["outcome"],
+    buckets=LATENCY_BUCKETS,
+)

@@ -17,7 +17,7 @@ import psutil
 from services.local.errors import LocalError
 from services.local.jars import KAFKA_VERSION, locked_jars, missing_jars
 from services.local.kafka import java
-from services.local.layout import GRPC_PORTS, HTTP_PORTS
+from services.local.layout import GRPC_PORTS, HTTP_PORTS, SQL_PORT
 from services.local.ports import holder_of, is_free
 from services.local.settings import LocalSettings
 from services.local.state import DeploymentState
@@ -130,7 +130,7 @@ def _disk(home: Path) -> Finding:
 def _ports(settings: LocalSettings, state: DeploymentState) -> list[Finding]:
     if state.running:
         return []
-    wanted = [*HTTP_PORTS.values(), *GRPC_PORTS.values(), settings.metrics_port]
+    wanted = [*HTTP_PORTS.values(), *GRPC_PORTS.values(), settings.metrics_port, SQL_PORT]
     if not settings.own_kafka:
         wanted += [settings.kafka_port, settings.kafka_controller_port]
     taken = [port for port in sorted(wanted) if not is_free(port)]

@@ -22,3 +22,5 @@ GRPC_PORTS: Final = {
     "serving": 8001,
     "monitor": 8161,
 }
+SQL_PORT: Final = 8162
+"""Where monitor answers ClickHouse's protocol."""

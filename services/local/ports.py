@@ -11,7 +11,7 @@ from typing import Final
 import psutil
 
 from services.local.errors import LocalError
-from services.local.layout import GRPC_PORTS, HOST, HTTP_PORTS
+from services.local.layout import GRPC_PORTS, HOST, HTTP_PORTS, SQL_PORT
 from services.local.settings import LocalSettings
 
 FREE_RANGE: Final = (20_000, 32_000)
@@ -28,6 +28,8 @@ class Ports:
     kafka_controller: int = 0
     metrics: int = 0
     """Serving's third port; 0 for none."""
+    sql: int = 0
+    """Monitor's third port; 0 for none."""
 
 
 def replica_name(service: str, number: int) -> str:
@@ -50,6 +52,7 @@ def choose_ports(
         kafka=chooser.choose("Kafka", settings.kafka_port) if kafka else 0,
         kafka_controller=chooser.choose("Kafka's controller", settings.kafka_controller_port) if kafka else 0,
         metrics=chooser.choose("serving", settings.metrics_port) if "serving" in services else 0,
+        sql=chooser.choose("monitor", SQL_PORT) if "monitor" in services else 0,
     )
 
 

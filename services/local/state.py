@@ -53,6 +53,7 @@ class DeploymentState:
     metrics_port: int = 0
     running: bool = False
     processes: dict[str, ProcessState] = field(default_factory=dict)
+    sql_port: int = 0
 
     @property
     def ready(self) -> bool:

@@ -212,6 +212,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
             embedded_kafka=self._embed,
             kafka_version=KAFKA_VERSION if self._embed else "",
             metrics_port=self._ports.metrics,
+            sql_port=self._ports.sql,
             running=True,
         )
 
@@ -299,6 +300,8 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         told |= {f"IRISLOOP_ADDRESSES__{s.upper()}": self.address(s) for s in self._services}
         if service == "serving" and number == 0 and self._ports.metrics:
             told[f"{prefix}METRICS_PORT"] = str(self._ports.metrics)
+        if service == "monitor" and number == 0:
+            told[f"{prefix}SQL_PORT"] = str(self._ports.sql)
         return {**os.environ, **told}
 
     # ---- what goes on beside them ----

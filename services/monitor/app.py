@@ -16,13 +16,16 @@ from services.common.http import create_http
 from services.common.runtime import Application
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.sql import Limits
 from services.monitor.errors import BrokenNotices, BrokenPolicy
 from services.monitor.handlers import Judge
 from services.monitor.inbound import analytics, notices
 from services.monitor.inbound.grpc import MonitorServicer
 from services.monitor.inbound.http import routes
+from services.monitor.inbound.sql import SqlFront, serve
 from services.monitor.inbound.stream import DriftStream
 from services.monitor.outbound.clickhouse import ClickHouse, NoAnalytics
+from services.monitor.outbound.embedded import EmbeddedReader
 from services.monitor.outbound.notifying import Sender
 from services.monitor.queries import AccuracySource, Reader
 from services.monitor.settings import MonitorSettings
@@ -48,6 +51,8 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         analytics.subscribe(bus, warehouse)
         resources.append(warehouse)
         tasks["clickhouse"] = warehouse.open
+        if settings.sql and not settings.clickhouse_url:
+            tasks["sql"] = _sql(settings, warehouse)
     reader = Reader(judge, accuracy)
     http = create_http("monitor")
     http.include_router(routes(reader))
@@ -64,6 +69,19 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         grpc=add_services,
         ready=tuple(ready),
     )
+
+
+def _sql(settings: MonitorSettings, warehouse: ClickHouse) -> Callable[[], Awaitable[None]]:
+    """ClickHouse's protocol for others, once the engine in process is open."""
+
+    async def run() -> None:
+        await warehouse.opened()
+        limits = Limits(settings.sql_max_seconds, settings.sql_max_rows, settings.sql_max_memory_mb)
+        async with EmbeddedReader(warehouse.path, limits) as engine:
+            front = SqlFront(engine, settings.sql_password.get_secret_value())
+            await serve(front, settings.sql_host, settings.sql_port)
+
+    return run
 
 
 def read_policy(path: Path) -> Policy:

@@ -1,6 +1,8 @@
 """What can go wrong in the monitor, beside what every service knows.
 
 IrisloopError
+|-- InvalidMessage
+|   `-- QueryFailed         ClickHouse's code says why               -> as a ClickHouse server answers
 |-- NotFound
 |   `-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
@@ -45,3 +47,12 @@ class AnalyticsClosed(Unavailable):
     """ClickHouse is still opening, or this instance does not have the role `analytics`."""
 
     default_reason = "ANALYTICS_CLOSED"
+
+
+class QueryFailed(InvalidMessage):
+    """A query is refused or fails; `code` and `reason` are ClickHouse's (src/Common/ErrorCodes.cpp)."""
+
+    def __init__(self, code: int, name: str, message: str) -> None:
+        """`message` is one sentence without a full stop."""
+        super().__init__(message, reason=name)
+        self.code = code

@@ -46,7 +46,7 @@ class ClickHouse:
         """`url` is http(s)://user:password@host:port/database; the engine in process keeps to `path` when it is
         empty.
         """
-        self._path, self._url, self._keep_days = path, url, keep_days
+        self.path, self._url, self._keep_days = path, url, keep_days
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._opened = asyncio.Event()
         self._client: Any = None
@@ -73,6 +73,10 @@ class ClickHouse:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 30.0)
 
+    async def opened(self) -> None:
+        """Wait until it is."""
+        await self._opened.wait()
+
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -82,8 +86,8 @@ class ClickHouse:
         if self._url:
             self._client = clickhouse_connect.get_client(**_server(self._url))
         else:
-            self._path.mkdir(parents=True, exist_ok=True)
-            self._client = clickhouse_connect.get_client(interface="chdb", path=str(self._path))
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._client = clickhouse_connect.get_client(interface="chdb", path=str(self.path))
         for table in TABLES:
             self._client.command(self._create(table))
 

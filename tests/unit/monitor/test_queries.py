@@ -89,7 +89,9 @@ async def test_without_the_role_analytics_accuracy_is_unavailable(judged: Judge)
 
 async def test_the_roles_decide_what_is_heard() -> None:
     both = build(MonitorSettings(), MemoryBus(service="monitor"))
-    assert set(both.tasks) == {"bus", "clickhouse"}
+    assert set(both.tasks) == {"bus", "clickhouse", "sql"}
+    server = build(MonitorSettings(clickhouse_url="http://localhost:8123"), MemoryBus(service="monitor"))
+    assert set(server.tasks) == {"bus", "clickhouse"}
     alone = build(MonitorSettings(roles=("detection",)), MemoryBus(service="monitor"))
     assert set(alone.tasks) == {"bus"}
     assert any("state" in wait() for wait in alone.ready)
