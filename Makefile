@@ -125,11 +125,12 @@ contracts: $(DEV_READY) ## buf lint, and buf breaking against the contracts as t
 release: $(DEV_READY) ## keep the contracts as they are now: nothing in them may break from here on
 	$(BIN)/buf build --exclude-source-info -o $(RELEASED)
 
-proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, and the reference pages from the code
+proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, reference pages and dashboards from the code
 	$(BIN)/python -m tools.generate_proto
 	$(BIN)/python -m tools.asyncapi
 	$(BIN)/python -m tools.reference
 	$(BIN)/python -m tools.serving_compatibility
+	$(BIN)/python -m tools.dashboards
 
 test: $(DEV_READY) ## unit, contract and integration tests (TESTS=tests/unit/ingest for some)
 	$(BIN)/python -m pytest $(TESTS)
