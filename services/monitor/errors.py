@@ -1,15 +1,14 @@
 """What can go wrong in the monitor, beside what every service knows.
 
 IrisloopError
-|-- InvalidMessage
-|   `-- QueryFailed         ClickHouse's code says why               -> as a ClickHouse server answers
 |-- NotFound
 |   `-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
 |   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
 |   `-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
 |-- InvalidMessage
-|   `-- Undeliverable       a receiver refuses a notice for good     -> dead letter
+|   |-- Undeliverable       a receiver refuses a notice for good     -> dead letter
+|   `-- QueryFailed         ClickHouse's code says why               -> as a ClickHouse server answers
 `-- Unavailable
     `-- AnalyticsClosed     ClickHouse is not open (yet, or here)    -> HTTP 503, gRPC UNAVAILABLE
 """

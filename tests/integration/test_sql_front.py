@@ -22,6 +22,7 @@ from services.monitor.outbound.clickhouse import ClickHouse
 from services.monitor.settings import MonitorSettings
 from tests.integration.sql_house import LIMITS, answering, opened
 from tests.integration.test_monitor_analytics import prediction
+from tests.unit.monitor.test_sql_frames import unframed
 
 SECRET = "the host's own words"
 
@@ -141,8 +142,7 @@ async def test_errors_have_clickhouses_codes_and_statuses(http: httpx.AsyncClien
         assert (answer.headers.get("x-clickhouse-exception-code"), answer.status_code) == (str(code), status), query
         assert answer.text.startswith(f"Code: {code}. DB::Exception: ")
         assert "(version " in answer.text
-    for name in ("compress", "decompress"):
-        assert (await ask(http, "SELECT 1", **{name: "1"})).status_code == 501
+    assert (await ask(http, "SELECT 1", decompress="1")).status_code == 501
     assert (await ask(http, "SELECT 1 " + " " * 2_000_000)).status_code == 413
     assert (await http.get("/nothing")).status_code == 404
     assert (await http.put("/", content="SELECT 1")).status_code == 501
@@ -251,6 +251,14 @@ async def test_no_file_can_be_written(http: httpx.AsyncClient, tmp_path: Path) -
     for query in (f"SELECT 1 INTO OUTFILE '{target}'", f"SHOW TABLES INTO\n--\nOUTFILE '{target}' TRUNCATE FORMAT CSV"):
         assert (await ask(http, query)).status_code >= 400
     assert not target.exists()
+
+
+async def test_frames_are_sent_to_who_asks_for_them_and_errors_come_in_them_too(http: httpx.AsyncClient) -> None:
+    answer = await ask(http, "SELECT number FROM numbers(9000)", compress="1")
+    assert "content-encoding" not in answer.headers
+    assert unframed(answer.content).split() == [str(n).encode() for n in range(9000)]
+    failed = await ask(http, "SELECT * FROM nothing", compress="1")
+    assert unframed(failed.content).startswith(b"Code: 60. ")
 
 
 async def test_a_slow_query_holds_up_neither_the_loop_nor_others_and_ends_in_time(http: httpx.AsyncClient) -> None:

@@ -17,6 +17,7 @@ from services.common.telemetry import log
 from services.monitor.domain.sql import Answer, Engine
 from services.monitor.errors import QueryFailed
 from services.monitor.inbound import native, sql_request
+from services.monitor.inbound.frames import framed
 from services.monitor.inbound.sql_request import MAX_BODY_BYTES, Request
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -95,12 +96,12 @@ class SqlFront:
             self._authenticate(query, headers)
             request = sql_request.read(scope["method"], query, headers, await _body(receive))
             answer = await self._engine.ask(request.question)
-            result = await asyncio.to_thread(_answered, request, answer)
+            result = await asyncio.to_thread(_answered, request, answer, frames=sql_request.wants_frames(query))
             result[0]["x-clickhouse-timezone"] = (await self._engine.about())[1]
             outcome = "answered"
             return 200, *result
         except QueryFailed as error:
-            return await self._failed(error)
+            return await self._failed(error, frames=sql_request.wants_frames(query))
         finally:
             MONITOR_SQL_SECONDS.labels(outcome).observe(loop.time() - start)
 
@@ -111,15 +112,16 @@ class SqlFront:
         if not hmac.compare_digest(given.encode(), self._password.encode()):
             raise QueryFailed(516, "AUTHENTICATION_FAILED", "Authentication failed: password is incorrect")
 
-    async def _failed(self, error: QueryFailed) -> tuple[int, Headers, bytes]:
+    async def _failed(self, error: QueryFailed, *, frames: bool) -> tuple[int, Headers, bytes]:
         version, _ = await self._engine.about()
         message = str(error).rstrip(".")
         text = f"Code: {error.code}. DB::Exception: {message}. ({error.reason}) (version {version})\n"
         log.debug("sql_failed", code=error.code, error=message)
-        return _STATUS.get(error.code, 500), {"x-clickhouse-exception-code": str(error.code)}, text.encode()
+        body = framed(text.encode()) if frames else text.encode()
+        return _STATUS.get(error.code, 500), {"x-clickhouse-exception-code": str(error.code)}, body
 
 
-def _answered(request: Request, answer: Answer) -> tuple[Headers, bytes]:
+def _answered(request: Request, answer: Answer, *, frames: bool) -> tuple[Headers, bytes]:
     """(headers, body). Raises `QueryFailed`."""
     data = answer.data
     if answer.format == "Native" and request.protocol:
@@ -143,6 +145,8 @@ def _answered(request: Request, answer: Answer) -> tuple[Headers, bytes]:
         "x-clickhouse-query-id": request.query_id,
         "x-clickhouse-summary": json.dumps({name: str(value) for name, value in summary.items()}),
     }
+    if frames:
+        return headers, framed(data)
     if request.gzip and len(data) > _SMALL:
         headers |= {"content-encoding": "gzip", "vary": "Accept-Encoding"}
         data = gzip.compress(data, 1)

@@ -62,9 +62,8 @@ def read(method: str, query: bytes, headers: Mapping[str, str], body: bytes) -> 
     """Raises `QueryFailed` for what is not understood or not allowed."""
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     given = dict(pairs)
-    for name in ("compress", "decompress"):
-        if given.get(name, "0") not in ("0", ""):
-            raise QueryFailed(48, "NOT_IMPLEMENTED", f"{name}=1 is not supported here: use HTTP compression (gzip)")
+    if given.get("decompress", "0") not in ("0", ""):
+        raise QueryFailed(48, "NOT_IMPLEMENTED", "decompress=1 is not supported here: use HTTP compression (gzip)")
     if headers.get("content-type", "").startswith("multipart/"):
         raise QueryFailed(48, "NOT_IMPLEMENTED", "External tables are not supported here")
     texts = [given.get("query", ""), _text(headers, body) if method == "POST" else ""]
@@ -80,6 +79,11 @@ def read(method: str, query: bytes, headers: Mapping[str, str], body: bytes) -> 
         protocol=_number("client_protocol_version", given.get("client_protocol_version", "0")),
         gzip=bool(re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", headers.get("accept-encoding", ""))),
     )
+
+
+def wants_frames(query: bytes) -> bool:
+    """Whether everything that is answered, errors too, is to be in ClickHouse's compressed frames."""
+    return dict(parse_qsl(query.decode("latin-1"))).get("compress", "0") != "0"
 
 
 def password_of(query: bytes, headers: Mapping[str, str]) -> str:
