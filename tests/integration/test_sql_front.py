@@ -136,12 +136,14 @@ async def test_errors_have_clickhouses_codes_and_statuses(http: httpx.AsyncClien
         ("SELECT 1 FORMAT None", 73, 404),
         ("SELECT {a:UInt8}", 456, 500),
         ("SELECT number FROM numbers(20000)", 396, 500),
-        ("SELECT groupArray(number) FROM numbers(1000000000)", 241, 500),
+        ("SELECT length(range(60000000))", 69, 500),
     ):
         answer = await ask(http, query)
         assert (answer.headers.get("x-clickhouse-exception-code"), answer.status_code) == (str(code), status), query
         assert answer.text.startswith(f"Code: {code}. DB::Exception: ")
-        assert "(version " in answer.text
+        assert answer.text.count("DB::Exception") == answer.text.count("(version ") == 1
+    much = await ask(http, "SELECT groupArray(number) FROM numbers(1000000000)", max_memory_usage="20000000")
+    assert (much.headers["x-clickhouse-exception-code"], much.status_code) == ("241", 500)
     assert (await ask(http, "SELECT 1", decompress="1")).status_code == 501
     assert (await ask(http, "SELECT 1 " + " " * 2_000_000)).status_code == 413
     assert (await http.get("/nothing")).status_code == 404
@@ -272,7 +274,7 @@ async def test_a_slow_query_holds_up_neither_the_loop_nor_others_and_ends_in_tim
         longest = max(longest, loop.time() - before)
         await asyncio.sleep(0.02)
     assert (await ask(http, "SELECT 1")).text == "1\n"
-    assert longest < 1.0
+    assert longest < LIMITS.seconds * 0.75
     assert loop.time() - start < LIMITS.seconds + 2
     assert ((await slow).status_code, slow.result().headers["x-clickhouse-exception-code"]) == (408, "159")
 

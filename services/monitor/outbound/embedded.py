@@ -20,11 +20,15 @@ T = TypeVar("T")
 
 THREADS: Final = 2
 WAITING: Final = 32
+_RANGE: Final = 10_000_000
+"""Longest array of the function `range`: of a constant it is made before the bound of memory holds."""
 _MARK: Final = "irisloop-readonly"
 """Queries that carry it are ours to kill."""
 _OBJECTS: Final = frozenset({"dataframe", "arrowtable", "debug"})
 """Formats of chdb that are no bytes."""
-_ERROR: Final = re.compile(r"Code: (\d+)\. DB::Exception: (.*?)(?: \((?:version [^)]*|[A-Z0-9_]+)\))*\s*$", re.DOTALL)
+_ERROR: Final = re.compile(
+    r"(?:Code: (\d+)\. DB::Exception: )+(.*?)(?:\.? \((?:version [^)]*|[A-Z][A-Z0-9_]+)\))*\.?\s*$", re.DOTALL
+)
 _NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version [^)]*\))*\.?\s*$")
 _REFUSED: Final = """
 SELECT name FROM system.table_functions
@@ -143,6 +147,7 @@ class EmbeddedReader:
             "max_memory_usage": self.limits.memory_mb << 20,
             "max_result_bytes": self.limits.memory_mb << 19,
             "max_threads": 2,
+            "function_range_max_elements_in_block": _RANGE,
         }
         for name, bound in bounds.items():
             given[name] = _narrower(name, given.get(name, "0"), bound)
