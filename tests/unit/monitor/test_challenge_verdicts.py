@@ -69,3 +69,15 @@ def test_pairs_of_the_stage_before_do_not_count_for_the_next() -> None:
     said = [one for batch in batches for one in engine.feed(batch)] + engine.drain()
     found = [(one.pairs, one.stage_since, one.stage_pairs) for one in said if isinstance(one, Judged)]
     assert found == [(100, 0.0, 100), (200, canary.stage_since, 0)], "a shadow's answers are no canary's"
+
+
+def test_the_first_pair_of_another_stage_is_told_of_at_once() -> None:
+    engine = Engine.new(without_disagreement())
+    rollout = Rollout(1, 260, labelled=0.0)
+    batches = list(rollout.records())
+    again = replace(ROLLOUT, at=rollout.time(150), ce_id="again", stage_since=rollout.time(150))
+    batches[150].append(("registry/0", False, again))
+    said = [one for batch in batches for one in engine.feed(batch)] + engine.drain()
+    found = [(one.pairs, one.stage_pairs) for one in said if isinstance(one, Judged)]
+    assert [stage_pairs for _, stage_pairs in found] == [100, 1, 101]
+    assert found[1][0] in range(149, 152)

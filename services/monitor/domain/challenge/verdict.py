@@ -32,11 +32,12 @@ def reached(trial: Trial, policy: ChallengePolicy) -> tuple[str, str]:
 
 
 def say(trial: Trial, item: Seen | Labelled, policy: ChallengePolicy) -> Iterator[Judged]:
-    """A judgement when the verdict has changed, and every so many pairs."""
+    """A judgement when the verdict has changed, at the first pair of another stage, and every so many pairs."""
     verdict, test = reached(trial, policy)
     before = trial.said.verdict if trial.said else UNDECIDED
     pairs = trial.said.pairs if trial.said else 0
-    if verdict != before or trial.pairs >= pairs + max(policy.say_every, 1):
+    entered = trial.said is not None and trial.stage_pairs and trial.said.stage_since != trial.rollout.stage_since
+    if entered or verdict != before or trial.pairs >= pairs + max(policy.say_every, 1):
         trial.said = judged(trial, item.at, item.traceparent, verdict, test)
         trial.changes += 1
         yield trial.said
