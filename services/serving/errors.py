@@ -25,13 +25,24 @@ NotPolled               a model that a client asked to load cannot be read at al
 
 from __future__ import annotations
 
+from typing import Final
+
 from services.common.errors import InvalidMessage, IrisloopError, NotFound, Transient
+
+MOST_CHARACTERS: Final = 9_000
 
 
 class BadPackage(InvalidMessage):
-    """The package cannot become a served version."""
+    """The package cannot become a served version. What it says has a length that a person reads: it quotes names from
+    the package, and these may be of any length.
+    """
 
     default_reason = "BAD_PACKAGE"
+
+    def __init__(self, message: str, *, field: str = "", reason: str = "") -> None:
+        """As of its base."""
+        shown = message if len(message) <= MOST_CHARACTERS else f"{message[:MOST_CHARACTERS]}..."
+        super().__init__(shown, field=field, reason=reason)
 
 
 class BadRequest(InvalidMessage):

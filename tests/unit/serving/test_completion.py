@@ -104,6 +104,23 @@ def test_what_is_not_served_stops_the_model_with_every_reason() -> None:
         complete(partial, IN, OUT)
 
 
+def test_a_refusal_that_quotes_a_name_of_any_length_ends() -> None:
+    ensemble = """
+        platform: "ensemble"
+        input [{{ name: "a" data_type: TYPE_FP32 dims: 1 }}, {{ name: "{0}" data_type: TYPE_FP32 dims: 1 }}]
+        output {{ name: "c" data_type: TYPE_FP32 dims: 1 }}
+        ensemble_scheduling {{
+            step {{
+                model_name: "x" model_version: -1
+                input_map {{ key: "i" value: "a" }} output_map {{ key: "o" value: "c" }}
+            }}
+        }}
+    """
+    with pytest.raises(BadPackage, match=r"ensemble input 'x+\.\.\.$") as refusal:
+        begin(files(ensemble.format("x" * 20_000)))
+    assert len(str(refusal.value)) < 10_000
+
+
 @pytest.mark.parametrize("text", ['backend: "{}"', 'parameters {{ key: "{}" }}'])
 def test_names_of_any_length_make_no_endless_sentence(text: str) -> None:
     review = begin(files(text.format("x" * 20_000))).review
