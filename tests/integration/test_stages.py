@@ -18,7 +18,7 @@ from irisloop.ingest.v1 import ingest_pb2
 from irisloop.labeling.v1 import labeling_pb2
 from irisloop.registry.v1 import registry_pb2 as pb
 from irisloop.registry.v1 import registry_pb2_grpc
-from irisloop.topics import ANNOTATION_CONFIRMED, CHALLENGER_JUDGED
+from irisloop.topics import ANNOTATION_CONFIRMED, CHALLENGER_JUDGED, PREDICTION_MADE
 
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.runtime import Runtime
@@ -42,6 +42,8 @@ policies:
       - {stage: shadow, pairs: 60}
       - {stage: canary, share: 0.5}
 """
+AT_ONCE = 20
+"""Assets between two looks."""
 
 
 @dataclass
@@ -75,6 +77,17 @@ class Loop:
         await self.registry.PutRollout(wish)
         await until(lambda: "2" in self.serving.table.routes.get("clothes", EMPTY).versions)
         return other
+
+    async def heard(self) -> None:
+        """Return once monitor has read every prediction and label: else it would judge what was asked minutes ago."""
+        broker, topics = self.serving.bus.broker, (PREDICTION_MADE.name, ANNOTATION_CONFIRMED.name)
+        await until(
+            lambda: all(
+                broker.committed["irisloop.monitor.judge-drift", topic, partition] >= len(log)
+                for (topic, partition), log in list(broker.logs.items())
+                if topic in topics
+            )
+        )
 
     def judgements(self) -> list[str]:
         """Monitor's verdicts, oldest first."""
@@ -170,11 +183,13 @@ async def test_an_equal_version_goes_through_its_stages_and_becomes_champion(tmp
 
         async def more() -> bool:
             nonlocal number
-            for _ in range(100):
+            for _ in range(AT_ONCE):
                 number += 1
                 at = began + timedelta(seconds=number)
                 stored = moved(asset(number, digest, cameras[number % 4]), at)
                 await house.publish(stored, label(stored, at))
+            await house.quiet()
+            await found.heard()
             return await found.champion() == "2"
 
         await eventually(more)

@@ -64,7 +64,7 @@ async def test_a_call_leaves_nothing_for_the_collection_of_cycles(client: triton
         with pytest.raises(InferenceServerException):
             await client.infer("numbers", [tensor(VALUES.astype(np.float64), datatype="FP64")])
         await asyncio.sleep(0.1)
-        left = [one for one in gc.get_objects() if isinstance(one, InferCall | Work)]
+        left = [one for one in gc.get_objects() if type(one) in (InferCall, Work)]
     finally:
         gc.enable()
     assert not left
