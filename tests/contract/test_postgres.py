@@ -84,16 +84,23 @@ async def registry_on(postgres: Postgres, folder: Path) -> AsyncIterator[world.W
 
 @pytest.mark.parametrize("case", cases(*REGISTRY, parameter="tmp_path"))
 async def test_registry(case: Case, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def opened(folder: Path) -> Database:
-        return Database(postgres.url, metadata, migrations=MIGRATIONS, schema=schema_of(folder))
+    """What the case asserts, and that it was this server that it ran on."""
+    opened: list[Database] = []
 
-    monkeypatch.setattr(world, "database_in", opened)
+    def open_here(folder: Path) -> Database:
+        opened.append(Database(postgres.url, metadata, migrations=MIGRATIONS, schema=schema_of(folder)))
+        return opened[-1]
+
+    monkeypatch.setattr(world, "database_in", open_here)
     await case(tmp_path)
+    assert opened
 
 
 @pytest.mark.parametrize("case", cases(test_database, test_outbox, parameter="database"))
 async def test_the_kit(case: Case, database: Database) -> None:
+    """What the case asserts, and that it left this server able to write."""
     await case(database)
+    assert await database.transact(lambda connection: connection.dialect.name) == "postgresql"
 
 
 @pytest.mark.parametrize("service", ["ingest", "labeling", "trainer", "registry", "serving"])

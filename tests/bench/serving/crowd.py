@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -192,12 +191,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="irisloop-bench-") as folder:
             ground = Ground(chosen.home.resolve(), Path(folder), [MODELS[SMALL], wide(chosen.answer_kib)])
             found.append(measure(road, ground, h2load, chosen))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "roads": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{one.road}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [one.road for one in found]
+    report.conclude("roads", found, names, markdown(found), chosen.out)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ python -m tests.bench.serving.idle [--count 100] [--model cnn] [--servers KEY ..
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,12 +114,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="irisloop-bench-") as folder:
             models = copies(MODELS[chosen.model], chosen.count)
             found.append(measure(key, Ground(chosen.home.resolve(), Path(folder), models, control=())))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "servers": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{LABELS[one.server]}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [LABELS[one.server] for one in found]
+    report.conclude("servers", found, names, markdown(found), chosen.out)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -271,12 +270,8 @@ def main() -> None:
     for key in chosen.servers:
         with tempfile.TemporaryDirectory(prefix="irisloop-bench-") as folder:
             found.append(asyncio.run(measure(key, Path(folder), chosen.kills, chosen.clients)))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "servers": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{LABELS[one.server]}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [LABELS[one.server] for one in found]
+    report.conclude("servers", found, names, markdown(found), chosen.out)
 
 
 if __name__ == "__main__":

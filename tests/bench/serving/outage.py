@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,12 +227,8 @@ def main() -> None:
     for key in chosen.servers:
         with tempfile.TemporaryDirectory(prefix="irisloop-bench-") as folder:
             found.append(asyncio.run(measure(key, Path(folder), chosen.seconds, chosen.clients)))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "servers": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{LABELS[one.server]}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [LABELS[one.server] for one in found]
+    report.conclude("servers", found, names, markdown(found), chosen.out)
 
 
 if __name__ == "__main__":

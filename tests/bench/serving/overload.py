@@ -9,13 +9,12 @@ REJECT); meanwhile a client asks ten times a second, to see how a refusal looks.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -228,12 +227,8 @@ def main() -> None:
             config = queue_policy(chosen.queue_ms, chosen.queue_size)
             ground = Ground(chosen.home.resolve(), Path(folder), [MODELS[chosen.model]], config=config)
             found.append(measure(key, ground, h2load, chosen))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "servers": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{LABELS[one.server]}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [LABELS[one.server] for one in found]
+    report.conclude("servers", found, names, markdown(found), chosen.out)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -107,6 +107,27 @@ def write(found: Found, file: Path = FILE) -> None:
     part = file.with_suffix(".part")
     part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     part.rename(file)
+
+
+class Outcome(Protocol):
+    """A dataclass of figures that were measured for a purpose."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def aims(self) -> dict[str, bool]:
+        """What was asked for, and whether it came out."""
+
+
+def conclude(
+    kind: str, found: Sequence[Outcome], names: Sequence[str], table: str, file: Path, **about: object
+) -> None:
+    """Write a program's outcomes as JSON, under `kind`, and print its table and what became of each one's aims."""
+    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
+    write({"command": " ".join(sys.argv), **about, kind: outcomes}, file)
+    sys.stdout.write(table + "\n")
+    for name, one in zip(names, found, strict=True):
+        for aim, reached in one.aims().items():
+            sys.stdout.write(f"{name}: {aim}: {'reached' if reached else 'missed'}\n")
 
 
 def tables(found: Found) -> list[tuple[str, Sequence[str], list[list[str]]]]:

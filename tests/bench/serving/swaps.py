@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -220,12 +219,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="irisloop-bench-") as folder:
             ground = Ground(chosen.home.resolve(), Path(folder), [MODELS[MODEL]], control=("--load-model", MODEL))
             found.append(measure(key, ground, chosen.swaps, chosen.clients, chosen.how == "overwrite"))
-    outcomes = [asdict(one) | {"aims": one.aims()} for one in found]
-    report.write({"command": " ".join(sys.argv), "how": chosen.how, "servers": outcomes}, chosen.out)
-    sys.stdout.write(markdown(found) + "\n")
-    for one in found:
-        for aim, reached in one.aims().items():
-            sys.stdout.write(f"{LABELS[one.server]}: {aim}: {'reached' if reached else 'missed'}\n")
+    names = [LABELS[one.server] for one in found]
+    report.conclude("servers", found, names, markdown(found), chosen.out, how=chosen.how)
 
 
 if __name__ == "__main__":
