@@ -16,6 +16,7 @@ from services.common.telemetry import log
 RETRY_S: Final = (0.5, 30.0)
 SETTLED_S: Final = 10.0
 """A process that lived so long was well."""
+READ_BYTES: Final = 1 << 16
 
 
 async def keep(name: str, live: Callable[[], Awaitable[bool]]) -> None:
@@ -38,14 +39,24 @@ async def keep(name: str, live: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def ended(child: asyncio.subprocess.Process, seconds: float) -> None:
-    """Return when the process has ended; after so long it is killed."""
+    """Return when the process has ended and its pipes are closed; after so long, or when cancelled, it is killed.
+
+    What it still says is read and dropped: a pipe that nobody reads would never be closed.
+    """
     try:
-        async with asyncio.timeout(seconds):
-            await child.wait()
-    except TimeoutError:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await _end_of(child)
+    finally:
         with suppress(ProcessLookupError):
             child.kill()
-        await child.wait()
+        await _end_of(child)
+
+
+async def _end_of(child: asyncio.subprocess.Process) -> None:
+    while child.stdout is not None and await child.stdout.read(READ_BYTES):
+        pass
+    await child.wait()
 
 
 def step_back() -> None:
