@@ -123,7 +123,7 @@ INGEST_BATCH: Final = Histogram(
 
 LABELING_ANNOTATIONS: Final = Counter(
     "irisloop_labeling_annotations_total",
-    "Labels taken; source: import, task, direct; result: created, unchanged.",
+    "Labels taken; source: import, task, direct; result: created, unchanged, withdrawn.",
     ["source", "result"],
 )
 LABELING_ANSWERS: Final = Counter(

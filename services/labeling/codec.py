@@ -107,6 +107,7 @@ def annotation_message(annotation: Annotation) -> pb.Annotation:
         valid_from=timestamp(annotation.valid_from),
         source=pb.AnnotationSource.ValueType(annotation.source),
         task_id=annotation.task_id,
+        withdrawn=annotation.withdrawn,
     )
     if annotation.superseded_at is not None:
         message.superseded_at.CopyFrom(timestamp(annotation.superseded_at))

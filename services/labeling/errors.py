@@ -5,6 +5,7 @@ InvalidMessage
 `-- BadDataset          a dataset without classes, or with one twice
 NotFound
 |-- UnknownAsset        neither seen on the bus nor known to ingest
+|-- UnknownAnnotation   the asset has no label
 |-- UnknownTask
 |-- UnknownDataset
 `-- UnknownVersion
@@ -35,6 +36,12 @@ class UnknownAsset(NotFound):
     """Neither seen on the bus nor known to ingest."""
 
     default_reason = "UNKNOWN_ASSET"
+
+
+class UnknownAnnotation(NotFound):
+    """The asset has no label."""
+
+    default_reason = "UNKNOWN_ANNOTATION"
 
 
 class UnknownTask(NotFound):

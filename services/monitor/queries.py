@@ -113,7 +113,7 @@ def _model_status(watch: ModelWatch) -> pb.ModelStatus:
         version=watch.version,
         state=pb.MonitorState.ValueType(int(watch.state())),
         predictions=watch.seen,
-        labels=len(watch.book.entries),
+        labels=sum(bool(entry.truth) for entry in watch.book.entries.values()),
         cameras=[_camera_status(watch, name) for name in sorted(watch.cameras)],
         open_request_id=watch.ledger.open.id if watch.ledger.open else "",
     )

@@ -138,7 +138,7 @@ def features_of(f: serving_pb2.Features) -> tuple[float, ...]:
 
 def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) -> Labelled | None:
     a = value.annotation
-    if not value.predictions or not a.labels:
+    if not value.predictions or not (a.labels or a.withdrawn):
         return None
     return Labelled(
         at=_at(a.annotated_at, delivery),
@@ -148,7 +148,7 @@ def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) 
         camera_id=a.camera_id,
         captured_at=seconds(a.captured_at),
         revision=a.revision,
-        class_name=a.labels[0].class_name,
+        class_name="" if a.withdrawn else a.labels[0].class_name,
         origin=_ORIGINS.get(value.draw.origin, OTHER),
         propensity=value.draw.propensity,
         predictions=tuple(PredictionOf(p.model, p.version, p.role, p.class_name, p.score) for p in value.predictions),

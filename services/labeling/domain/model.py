@@ -90,7 +90,7 @@ def whole_image_class(labels: tuple[Label, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One revision of what a person, or an import, says about an asset."""
+    """One revision of what a person, or an import, says about an asset; one without labels takes the earlier back."""
 
     id: str
     asset: Asset
@@ -108,6 +108,11 @@ class Annotation:
     def class_name(self) -> str:
         """Of the whole image."""
         return whole_image_class(self.labels)
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether nothing is known of the asset any more."""
+        return not self.labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from services.labeling.domain.model import (
     Source,
 )
 from services.labeling.domain.ports import AnnotationFilter, AssetDirectory, Clock, Ledger, Ledgers
-from services.labeling.errors import AssetDeleted, UnknownAsset, UnknownClass
+from services.labeling.errors import AssetDeleted, UnknownAnnotation, UnknownAsset, UnknownClass
 from services.labeling.handlers.datasets import checked_dataset
 
 IMPORTED_AT_ONCE = 1_000
@@ -142,6 +142,16 @@ class LabelHandlers:
             self.on_labels()
         return annotation
 
+    async def withdraw(self, asset_id: str, by: str) -> Annotation:
+        """Take the label of an asset back: a revision without labels. The asset is in no later dataset version and
+        counts in no measure of quality. Withdrawing again changes nothing.
+
+        Raises `UnknownAnnotation` where there is no label.
+        """
+        annotation, added = await self.ledgers.transact(lambda ledger: self._withdraw(ledger, asset_id, by))
+        LABELING_ANNOTATIONS.labels("direct", "withdrawn" if added else "unchanged").inc()
+        return annotation
+
     async def page(self, chosen: AnnotationFilter) -> tuple[list[Annotation], str]:
         """A page in the order in which they were given, and the cursor of the next one, "" at the end."""
         one_more = replace(chosen, limit=chosen.limit + 1)
@@ -210,6 +220,16 @@ class LabelHandlers:
         written = scribe.write([said], current)[0]
         ledger.tasks.close_assets([said.asset.id])
         return written, True
+
+    def _withdraw(self, ledger: Ledger, asset_id: str, by: str) -> tuple[Annotation, bool]:
+        current = ledger.annotations.current([asset_id])
+        known = current.get(asset_id)
+        if known is None:
+            raise UnknownAnnotation(f"The asset {asset_id[:64]!r} has no label.", field="asset_id")
+        if known.withdrawn:
+            return known, False
+        scribe = Scribe(ledger, by, self.clock(), ledger.pool.references([asset_id]))
+        return scribe.write([Said(known.asset, (), Source.DIRECT, known.valid_from)], current)[0], True
 
 
 def _check_classes(dataset: Dataset, labels: Sequence[tuple[Asset, tuple[Label, ...]]]) -> None:

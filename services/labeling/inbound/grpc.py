@@ -46,6 +46,13 @@ class LabelingServicer(labeling_pb2_grpc.LabelingServiceServicer):
         )
         return pb.ConfirmAnnotationResponse(annotation=codec.annotation_message(annotation))
 
+    async def WithdrawAnnotation(
+        self, request: pb.WithdrawAnnotationRequest, context: Context
+    ) -> pb.WithdrawAnnotationResponse:
+        """A label taken back."""
+        annotation = await self._handlers.labels.withdraw(request.asset_id, principal(context))
+        return pb.WithdrawAnnotationResponse(annotation=codec.annotation_message(annotation))
+
     async def ListAnnotations(self, request: pb.ListAnnotationsRequest, context: Context) -> pb.ListAnnotationsResponse:
         """A page."""
         chosen = AnnotationFilter(

@@ -147,6 +147,10 @@ def _annotations(router: APIRouter, handlers: Handlers) -> None:
         annotation = await handlers.labels.confirm(body.asset_id, labels, _micros(body.valid_from), who)
         return _json(codec.annotation_message(annotation))
 
+    @router.delete("/annotations/{asset_id:path}")
+    async def withdraw(asset_id: str, who: Principal) -> dict[str, Any]:
+        return _json(codec.annotation_message(await handlers.labels.withdraw(asset_id, who)))
+
 
 def _datasets(router: APIRouter, handlers: Handlers) -> None:
     @router.get("/datasets")

@@ -91,7 +91,7 @@ class PredictionOf:
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """A confirmed label. `at` is when it was given, `captured_at` when the frame was; a higher revision replaces a
-    lower one.
+    lower one, and takes it back where `class_name` is empty.
     """
 
     at: float

@@ -11,7 +11,7 @@ import numpy as np
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import CHAMPION, DRIFT, UNIFORM, Labelled
+from services.monitor.domain.events import CHAMPION, DRIFT, OTHER, UNIFORM, Labelled
 from services.monitor.domain.policy import LabelPolicy
 from services.monitor.domain.risk import Count
 
@@ -53,7 +53,10 @@ class Joined:
 
 @dataclass(slots=True)
 class LabelBook:
-    """The newest labels of a model, by asset, numbered as they came; a later revision takes an earlier one's place."""
+    """The newest labels of a model, by asset, numbered as they came; a later revision takes an earlier one's place.
+
+    One that was taken back stays, without a truth, so that no earlier revision comes back in its stead.
+    """
 
     capacity: int = 2000
     entries: dict[str, Joined] = field(default_factory=dict)
@@ -65,9 +68,10 @@ class LabelBook:
         known = self.entries.get(label.asset_id)
         if reference is None or (known is not None and known.revision >= label.revision):
             return None
+        origin = known.origin if known is not None and label.origin == OTHER else label.origin
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
-            reference.version, reference.class_name, label.class_name, label.origin, self.count,
+            reference.version, reference.class_name, label.class_name, origin, self.count,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)
@@ -77,8 +81,8 @@ class LabelBook:
         return joined
 
     def choose(self, chosen: Callable[[Joined], bool]) -> list[Joined]:
-        """The labels that estimate risk (drawn at random) and satisfy `chosen`, by capture time."""
-        found = [e for e in self.entries.values() if e.origin in (UNIFORM, DRIFT) and chosen(e)]
+        """The labels that estimate risk (drawn at random, whoever corrected them), those `chosen`, by capture time."""
+        found = [e for e in self.entries.values() if e.truth and e.origin in (UNIFORM, DRIFT) and chosen(e)]
         return sorted(found, key=lambda e: (e.captured_at, e.asset_id))
 
 

@@ -117,7 +117,7 @@ class ModelWatch:
         self.book.capacity = policy.labels.remembered
         first = item.asset_id not in self.book.entries
         joined = self.book.join(item, self.model)
-        if joined is None or joined.version != self.version:
+        if joined is None or not joined.truth or joined.version != self.version:
             return None
         if first and joined.origin == UNIFORM and self._untouched(joined.camera_id):
             self.labels.update(joined, policy.labels)

@@ -10,7 +10,15 @@ from services.common.errors import InvalidMessage
 from services.labeling.domain.drawing import DrawPolicy
 from services.labeling.domain.model import Label, Source, State
 from services.labeling.domain.ports import AnnotationFilter
-from services.labeling.errors import AssetDeleted, BadDataset, ClassesFixed, UnknownAsset, UnknownClass, UnknownDataset
+from services.labeling.errors import (
+    AssetDeleted,
+    BadDataset,
+    ClassesFixed,
+    UnknownAnnotation,
+    UnknownAsset,
+    UnknownClass,
+    UnknownDataset,
+)
 from tests.unit.labeling.world import CLASSES, START, asset, deleted, predicted, stored, world
 
 ROWS = [(asset(f"old-{n}", "import/first", START + n), (Label(CLASSES[n % 3]),)) for n in range(2_500)]
@@ -101,6 +109,34 @@ async def test_saying_the_same_again_is_saying_it_once_and_another_person_confir
         assert await labeling.labels.confirm(one.id, (Label("coat"),), None, "ann") == first
         assert (await labeling.labels.confirm(one.id, (Label("coat"),), None, "bob")).revision == 2
         assert (first.valid_from, first.source) == (one.captured_at, Source.DIRECT)
+
+
+async def test_a_label_taken_back_is_said_once_and_is_in_no_later_version(tmp_path: Path) -> None:
+    async with world(tmp_path, DrawPolicy(uniform_share=0.0)) as labeling:
+        await labeling.labels.import_labels("garments", CLASSES, (), ROWS[:30], "ann")
+        one = ROWS[0][0]
+        await labeling.send(predicted(one, "boot"))
+        gone = await labeling.labels.withdraw(one.id, "bob")
+        assert (gone.revision, gone.withdrawn, gone.class_name, gone.annotated_by) == (2, True, "", "bob")
+        assert await labeling.labels.withdraw(one.id, "ann") == gone
+        said = [each.value for each in await labeling.confirmed() if each.value.annotation.asset_id == one.id]
+        assert [(each.annotation.revision, each.annotation.withdrawn) for each in said] == [(1, False), (2, True)]
+        assert [each.class_name for each in said[1].predictions] == ["boot"]
+        cut = (await labeling.versions.request("r-1", "garments", None, 0, "", "ann")).version
+        assert cut is not None
+        assert sum(cut.splits.values()) == 29
+
+
+async def test_a_label_taken_back_does_not_return_by_an_import_but_by_a_person(tmp_path: Path) -> None:
+    async with world(tmp_path) as labeling:
+        await labeling.labels.import_labels("garments", CLASSES, (), ROWS[:1], "ann")
+        one = ROWS[0][0]
+        await labeling.labels.withdraw(one.id, "bob")
+        assert await labeling.labels.import_labels("garments", CLASSES, (), ROWS[:1], "ann") == (0, 1)
+        again = await labeling.labels.confirm(one.id, (Label("coat"),), None, "bob")
+        assert (again.revision, again.withdrawn) == (3, False)
+        with pytest.raises(UnknownAnnotation):
+            await labeling.labels.withdraw("nobody", "bob")
 
 
 async def test_labels_are_said_with_the_predictions_of_the_asset_champion_first(tmp_path: Path) -> None:

@@ -176,6 +176,10 @@ async def test_people_label_by_http(service: Service) -> None:
     assert direct["labels"][0]["box"] == {"x": 1.0, "y": 2.0, "width": 3.0, "height": 4.0}
     found = (await service.http.get("/api/v1/annotations", params={"asset_id": frames[0].id})).json()
     assert found["annotations"] == [direct]
+    gone = (await service.http.delete(f"/api/v1/annotations/{frames[0].id}", headers=who)).json()
+    assert (gone["withdrawn"], gone["revision"], gone["annotated_by"]) == (True, 2, "bob")
+    same = await call(service.stub.WithdrawAnnotation, pb.WithdrawAnnotationRequest(asset_id=frames[0].id))
+    assert (same.annotation.id, same.annotation.withdrawn) == (gone["id"], True)
 
 
 async def test_versions_are_cut_and_shown_by_http(service: Service) -> None:
@@ -202,6 +206,7 @@ async def test_versions_are_cut_and_shown_by_http(service: Service) -> None:
         ("POST", "/api/v1/tasks/lease", {"limit": 101}, 400, "limit"),
         ("POST", "/api/v1/tasks/answers", {"answers": [{"task_id": "x"}]}, 404, "answers[0].task_id"),
         ("POST", "/api/v1/annotations", {"asset_id": "x", "labels": []}, 400, "labels"),
+        ("DELETE", "/api/v1/annotations/x", None, 404, "asset_id"),
     ],
 )
 async def test_http_answers_with_a_code_a_sentence_and_the_field(

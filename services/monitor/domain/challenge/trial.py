@@ -124,6 +124,9 @@ class Trial:
         if item.captured_at < self.rollout.started_at and item.asset_id not in self.book.entries:
             return
         self.changes += 1
+        if not item.class_name:
+            self.revised += 1
+            return
         if item.origin not in (UNIFORM, DRIFT) or item.propensity <= 0.0:
             self.not_random += 1
             return

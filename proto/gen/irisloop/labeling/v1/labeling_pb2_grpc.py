@@ -44,6 +44,11 @@ class LabelingServiceStub:
                 request_serializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationRequest.SerializeToString,
                 response_deserializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationResponse.FromString,
                 _registered_method=True)
+        self.WithdrawAnnotation = channel.unary_unary(
+                '/irisloop.labeling.v1.LabelingService/WithdrawAnnotation',
+                request_serializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationRequest.SerializeToString,
+                response_deserializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationResponse.FromString,
+                _registered_method=True)
         self.ListAnnotations = channel.unary_unary(
                 '/irisloop.labeling.v1.LabelingService/ListAnnotations',
                 request_serializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ListAnnotationsRequest.SerializeToString,
@@ -106,6 +111,12 @@ class LabelingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmAnnotation(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawAnnotation(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +194,11 @@ def add_LabelingServiceServicer_to_server(servicer, server):
                     servicer.ConfirmAnnotation,
                     request_deserializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationRequest.FromString,
                     response_serializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationResponse.SerializeToString,
+            ),
+            'WithdrawAnnotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawAnnotation,
+                    request_deserializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationRequest.FromString,
+                    response_serializer=irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationResponse.SerializeToString,
             ),
             'ListAnnotations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAnnotations,
@@ -289,6 +305,33 @@ class LabelingService:
             '/irisloop.labeling.v1.LabelingService/ConfirmAnnotation',
             irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationRequest.SerializeToString,
             irisloop_dot_labeling_dot_v1_dot_labeling__pb2.ConfirmAnnotationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawAnnotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.labeling.v1.LabelingService/WithdrawAnnotation',
+            irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationRequest.SerializeToString,
+            irisloop_dot_labeling_dot_v1_dot_labeling__pb2.WithdrawAnnotationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,7 @@ class LabelingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> LabelingServiceAsyncStub: ...
     ImportAnnotations: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ImportAnnotationsRequest, _labeling_pb2.ImportAnnotationsResponse]
     ConfirmAnnotation: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ConfirmAnnotationRequest, _labeling_pb2.ConfirmAnnotationResponse]
+    WithdrawAnnotation: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.WithdrawAnnotationRequest, _labeling_pb2.WithdrawAnnotationResponse]
     ListAnnotations: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.ListAnnotationsRequest, _labeling_pb2.ListAnnotationsResponse]
     LeaseTasks: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.LeaseTasksRequest, _labeling_pb2.LeaseTasksResponse]
     AnswerTasks: _grpc.UnaryUnaryMultiCallable[_labeling_pb2.AnswerTasksRequest, _labeling_pb2.AnswerTasksResponse]
@@ -49,6 +50,7 @@ class LabelingServiceAsyncStub(LabelingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ImportAnnotations: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ImportAnnotationsRequest, _labeling_pb2.ImportAnnotationsResponse]  # type: ignore[assignment]
     ConfirmAnnotation: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ConfirmAnnotationRequest, _labeling_pb2.ConfirmAnnotationResponse]  # type: ignore[assignment]
+    WithdrawAnnotation: _aio.UnaryUnaryMultiCallable[_labeling_pb2.WithdrawAnnotationRequest, _labeling_pb2.WithdrawAnnotationResponse]  # type: ignore[assignment]
     ListAnnotations: _aio.UnaryUnaryMultiCallable[_labeling_pb2.ListAnnotationsRequest, _labeling_pb2.ListAnnotationsResponse]  # type: ignore[assignment]
     LeaseTasks: _aio.UnaryUnaryMultiCallable[_labeling_pb2.LeaseTasksRequest, _labeling_pb2.LeaseTasksResponse]  # type: ignore[assignment]
     AnswerTasks: _aio.UnaryUnaryMultiCallable[_labeling_pb2.AnswerTasksRequest, _labeling_pb2.AnswerTasksResponse]  # type: ignore[assignment]
@@ -74,6 +76,13 @@ class LabelingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _labeling_pb2.ConfirmAnnotationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_labeling_pb2.ConfirmAnnotationResponse, _abc.Awaitable[_labeling_pb2.ConfirmAnnotationResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def WithdrawAnnotation(
+        self,
+        request: _labeling_pb2.WithdrawAnnotationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_labeling_pb2.WithdrawAnnotationResponse, _abc.Awaitable[_labeling_pb2.WithdrawAnnotationResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListAnnotations(
