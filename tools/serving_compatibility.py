@@ -25,6 +25,14 @@ LEFT_OUT: Final = (
     ("`rate_limiter`, `KIND_GPU`", "read, and warned about at load"),
 )
 
+LIMITS: Final = (
+    ("A body or message above `IRISLOOP_SERVING__MAX_REQUEST_MB`", "413, RESOURCE_EXHAUSTED"),
+    ("An HTTP body that does not go on for 60 s", "408, and the connection is closed"),
+    ("Bytes after the end of a compressed body, a second member of gzip among them", "400"),
+    ("More calls than can be answered in time", "503, UNAVAILABLE, with a hint when to try again"),
+)
+"""What the suite does not send, for it takes a minute or hundreds of megabytes."""
+
 
 def main(arguments: Sequence[str]) -> None:
     """Write the page."""
@@ -40,6 +48,8 @@ def page() -> Iterator[str]:
     yield from (_row(one.title, one.triton, one.irisloop, one.reason) for one in DIFFERENCES)
     yield from ("", "## What is left out", "", "| What | Why |", "| --- | --- |")
     yield from (_row(*one) for one in LEFT_OUT)
+    yield from ("", "## Limits that the suite does not reach", "", "| Request | Irisloop |", "| --- | --- |")
+    yield from (_row(*one) for one in LIMITS)
     yield from ("", "## The requests behind each difference")
     for one in DIFFERENCES:
         yield from _cases(one)
