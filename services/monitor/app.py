@@ -14,6 +14,7 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
+from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.sql import Limits
@@ -22,10 +23,12 @@ from services.monitor.handlers import Judge
 from services.monitor.inbound import analytics, notices
 from services.monitor.inbound.grpc import MonitorServicer
 from services.monitor.inbound.http import routes
+from services.monitor.inbound.http_views import view_routes
 from services.monitor.inbound.sql import SqlFront, serve
 from services.monitor.inbound.stream import DriftStream
 from services.monitor.outbound.clickhouse import ClickHouse, NoAnalytics
 from services.monitor.outbound.embedded import EmbeddedReader
+from services.monitor.outbound.history import ClickHouseHistory
 from services.monitor.outbound.notifying import Sender
 from services.monitor.queries import AccuracySource, Reader
 from services.monitor.settings import MonitorSettings
@@ -35,7 +38,8 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     """Monitor as an application. Raises `BrokenPolicy`."""
     settings = settings or MonitorSettings()
     bus = bus or KafkaBus(settings.common, service="monitor")
-    judge = Judge(read_policy(settings.policy))
+    policy = read_policy(settings.policy)
+    judge = Judge(policy)
     resources: list[AbstractAsyncContextManager[Any]] = []
     tasks: dict[str, Callable[[], Awaitable[None]]] = {"bus": bus.run}
     ready: list[Callable[[], str]] = [bus.waiting_for]
@@ -45,17 +49,20 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         ready.append(drift.waiting_for)
         notices.subscribe(bus, read_targets(settings.notices), Sender().send)
     accuracy: AccuracySource = NoAnalytics()
+    history = CLOSED
     if "analytics" in settings.roles:
         home = settings.common.home.absolute()
         accuracy = warehouse = ClickHouse(home / "clickhouse", settings.clickhouse_url, settings.analytics_days)
+        history = ClickHouseHistory(warehouse, policy.quality)
         analytics.subscribe(bus, warehouse)
         resources.append(warehouse)
         tasks["clickhouse"] = warehouse.open
         if settings.sql and not settings.clickhouse_url:
             tasks["sql"] = _sql(settings, warehouse)
-    reader = Reader(judge, accuracy)
+    reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
     http.include_router(routes(reader))
+    http.include_router(view_routes(reader))
 
     def add_services(server: grpc.aio.Server) -> None:
         monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader), server)

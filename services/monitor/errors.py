@@ -2,7 +2,8 @@
 
 IrisloopError
 |-- NotFound
-|   `-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
+|   |-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
+|   `-- UnknownIncident     none of that id is remembered            -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
 |   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
 |   `-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
@@ -22,6 +23,12 @@ class UnknownModel(NotFound):
     """Nothing has been heard of this model."""
 
     default_reason = "UNKNOWN_MODEL"
+
+
+class UnknownIncident(NotFound):
+    """Neither an incident nor an alert of this id is remembered."""
+
+    default_reason = "UNKNOWN_INCIDENT"
 
 
 class BrokenPolicy(Conflict):

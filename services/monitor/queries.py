@@ -15,9 +15,11 @@ from services.monitor.domain.challenge import verdict
 from services.monitor.domain.challenge.trial import Trial
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Risk
+from services.monitor.domain.history import CLOSED, History
 from services.monitor.domain.model import ModelWatch
 from services.monitor.errors import UnknownModel
 from services.monitor.handlers import Judge
+from services.monitor.views import explaining, predictions
 
 _CHANNELS = 40
 _LIMIT = 100
@@ -36,6 +38,7 @@ class Reader:
 
     judge: Judge
     analytics: AccuracySource
+    history: History = CLOSED
 
     async def status(self, request: pb.GetStatusRequest) -> pb.GetStatusResponse:
         """All models, or one. Raises `UnknownModel`."""
@@ -77,6 +80,14 @@ class Reader:
     async def quality(self, request: pb.GetQualityRequest) -> pb.GetQualityResponse:
         """What labels say of each version, by camera or hour if asked. Raises `UnknownModel`, `InvalidMessage`."""
         return await quality.answer(self.judge, request)
+
+    async def predictions(self, request: pb.ListPredictionsRequest) -> pb.ListPredictionsResponse:
+        """Single predictions, the newest first. Raises `InvalidMessage`, `AnalyticsClosed`."""
+        return await predictions.list_predictions(self.history, request)
+
+    async def explain(self, request: pb.ExplainIncidentRequest) -> pb.ExplainIncidentResponse:
+        """Why an incident was raised, and what would end it. Raises `UnknownIncident`."""
+        return await explaining.explain(self.judge, self.history, request)
 
     async def accuracy(self, request: pb.GetAccuracyRequest) -> pb.GetAccuracyResponse:
         """The share of right predictions among labelled ones, with a 95 % Wilson interval."""

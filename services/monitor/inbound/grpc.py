@@ -33,3 +33,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
 
     async def GetQuality(self, request: pb.GetQualityRequest, context: Context) -> pb.GetQualityResponse:
         return await self._reader.quality(request)
+
+    async def ListPredictions(self, request: pb.ListPredictionsRequest, context: Context) -> pb.ListPredictionsResponse:
+        return await self._reader.predictions(request)
+
+    async def ExplainIncident(self, request: pb.ExplainIncidentRequest, context: Context) -> pb.ExplainIncidentResponse:
+        return await self._reader.explain(request)

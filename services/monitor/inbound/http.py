@@ -6,12 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Query
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import queries
+from services.monitor.inbound.json import as_json, stamp
 
 
 def routes(reader: queries.Reader) -> APIRouter:
@@ -20,28 +18,28 @@ def routes(reader: queries.Reader) -> APIRouter:
 
     @router.get("/status")
     async def status(model: str = "") -> dict[str, Any]:
-        return _json(await reader.status(pb.GetStatusRequest(model=model)))
+        return as_json(await reader.status(pb.GetStatusRequest(model=model)))
 
     @router.get("/incidents")
     async def incidents(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:
-        return _json(await reader.incidents(pb.ListIncidentsRequest(model=model, limit=limit, since=_stamp(since))))
+        return as_json(await reader.incidents(pb.ListIncidentsRequest(model=model, limit=limit, since=stamp(since))))
 
     @router.get("/decisions")
     async def decisions(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:
-        return _json(await reader.decisions(pb.ListDecisionsRequest(model=model, limit=limit, since=_stamp(since))))
+        return as_json(await reader.decisions(pb.ListDecisionsRequest(model=model, limit=limit, since=stamp(since))))
 
     @router.get("/challenges")
     async def challenges(model: str = "") -> dict[str, Any]:
-        return {"challenges": [{**_json(one), "left_out": out} for one, out in await reader.challenges(model)]}
+        return {"challenges": [{**as_json(one), "left_out": out} for one, out in await reader.challenges(model)]}
 
     @router.get("/accuracy")
     async def accuracy(
         model: str, version: str = "", role: str = "", since: datetime | None = None, until: datetime | None = None
     ) -> dict[str, Any]:
-        request = pb.GetAccuracyRequest(model=model, version=version, role=role, to=_stamp(until))
+        request = pb.GetAccuracyRequest(model=model, version=version, role=role, to=stamp(until))
         if since is not None:
             getattr(request, "from").FromDatetime(since)
-        return _json(await reader.accuracy(request))
+        return as_json(await reader.accuracy(request))
 
     @router.get("/quality")
     async def quality(
@@ -57,20 +55,8 @@ def routes(reader: queries.Reader) -> APIRouter:
     ) -> dict[str, Any]:
         request = pb.GetQualityRequest(
             model=model, version=version, role=role, camera_id=camera_id, by=by, uniform_only=uniform_only,
-            since=_stamp(since), until=_stamp(until), limit=limit,
+            since=stamp(since), until=stamp(until), limit=limit,
         )  # fmt: skip
-        return _json(await reader.quality(request))
+        return as_json(await reader.quality(request))
 
     return router
-
-
-def _stamp(at: datetime | None) -> Timestamp | None:
-    if at is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
-
-
-def _json(message: Message) -> dict[str, Any]:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)

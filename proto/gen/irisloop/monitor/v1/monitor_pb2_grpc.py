@@ -59,6 +59,16 @@ class MonitorServiceStub:
                 request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.SerializeToString,
                 response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.FromString,
                 _registered_method=True)
+        self.ListPredictions = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/ListPredictions',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsResponse.FromString,
+                _registered_method=True)
+        self.ExplainIncident = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/ExplainIncident',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentResponse.FromString,
+                _registered_method=True)
 
 
 class MonitorServiceServicer:
@@ -94,6 +104,18 @@ class MonitorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPredictions(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainIncident(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -121,6 +143,16 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.GetQuality,
                     request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.FromString,
                     response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.SerializeToString,
+            ),
+            'ListPredictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPredictions,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsResponse.SerializeToString,
+            ),
+            'ExplainIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainIncident,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -258,6 +290,60 @@ class MonitorService:
             '/irisloop.monitor.v1.MonitorService/GetQuality',
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityRequest.SerializeToString,
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetQualityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/ListPredictions',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPredictionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/ExplainIncident',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ExplainIncidentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,8 @@ class MonitorServiceStub:
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]
     GetAccuracy: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]
     GetQuality: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]
+    ListPredictions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPredictionsRequest, _monitor_pb2.ListPredictionsResponse]
+    ExplainIncident: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ExplainIncidentRequest, _monitor_pb2.ExplainIncidentResponse]
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
@@ -45,6 +47,8 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     ListDecisions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     GetAccuracy: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]  # type: ignore[assignment]
     GetQuality: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]  # type: ignore[assignment]
+    ListPredictions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPredictionsRequest, _monitor_pb2.ListPredictionsResponse]  # type: ignore[assignment]
+    ExplainIncident: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ExplainIncidentRequest, _monitor_pb2.ExplainIncidentResponse]  # type: ignore[assignment]
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -81,5 +85,19 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.GetQualityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.GetQualityResponse, _abc.Awaitable[_monitor_pb2.GetQualityResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPredictions(
+        self,
+        request: _monitor_pb2.ListPredictionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.ListPredictionsResponse, _abc.Awaitable[_monitor_pb2.ListPredictionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ExplainIncident(
+        self,
+        request: _monitor_pb2.ExplainIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.ExplainIncidentResponse, _abc.Awaitable[_monitor_pb2.ExplainIncidentResponse]]: ...
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

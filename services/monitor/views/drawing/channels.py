@@ -1,0 +1,91 @@
+"""Channels over time: one axes a channel, one line a camera, what is normal as a band."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from services.monitor.views.charts import Band, ChannelChart
+from services.monitor.views.drawing.style import COLOURS, DASHES, INK, date, figure_of, mark, nothing, time_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+UNITS: Final = {
+    "pixels.sharpness": "variance of Laplacian",
+    "entropy": "nats",
+    "energy": "nats",
+    "embedding_norm": "length",
+    "projections": "length",
+    "class": "share",
+    "pixels": "0..1",
+}
+
+
+def draw(chart: ChannelChart) -> Figure:
+    """Means of equal parts of time; the band is where they lie while nothing has changed."""
+    count = max(len(chart.channels), 1)
+    figure, axes = figure_of(count, 1.1 + 1.9 * count, f"{chart.model}: channels", sharex=True)
+    for row, name in enumerate(chart.channels):
+        _channel(axes[row], chart, name)
+        mark(axes[row], chart.marks, chart.span, words=row == 0)
+    time_axis(axes[-1], chart.span)
+    handles = {label: handle for a in axes for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    if handles:
+        order = sorted(handles, key=[*chart.cameras, "as in the reference"].index)
+        title = f"{chart.left_out} more cameras are not shown" if chart.left_out else None
+        figure.legend(
+            [handles[label] for label in order],
+            order,
+            loc="outside lower left",
+            ncols=min(len(handles), 5),
+            title=title,
+        )
+    return figure
+
+
+def _channel(axes: Axes, chart: ChannelChart, name: str) -> None:
+    edges = chart.span.bins(chart.parts)
+    middle = [(a + b) / 2 for a, b in pairwise(edges)]
+    axes.set_ylabel(f"{name}\n({_unit(name)})")
+    _bands(axes, chart, name)
+    lines = {line.camera_id: line for line in chart.lines if line.channel == name}
+    for place, camera in enumerate(chart.cameras):
+        if camera in lines:
+            parts = sorted(lines[camera].means)
+            axes.plot(
+                [date(middle[part]) for part in parts], [lines[camera].means[part] for part in parts],
+                color=COLOURS[place % len(COLOURS)], linestyle=DASHES[place % len(DASHES)], label=camera,
+                marker="o" if len(parts) < 3 else "", markersize=4,
+            )  # fmt: skip
+    if not lines:
+        nothing(axes, "no value of this channel in this time")
+
+
+def _bands(axes: Axes, chart: ChannelChart, name: str) -> None:
+    """In one colour, and those that overlap as one: many over one another would show nothing."""
+    eras: dict[str, list[Band]] = {}
+    for band in chart.bands:
+        if band.channel == name:
+            eras.setdefault(band.version, []).append(band)
+    for bands in eras.values():
+        ends = [date(min(b.since for b in bands)), date(max(b.until for b in bands))]
+        for low, high in _union((b.mean - b.half, b.mean + b.half) for b in bands):
+            axes.fill_between(ends, low, high, color=INK, alpha=0.13, linewidth=0, label="as in the reference")
+
+
+def _union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The same stretches without overlaps."""
+    found: list[tuple[float, float]] = []
+    for low, high in sorted(intervals):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
+
+
+def _unit(name: str) -> str:
+    return UNITS.get(name) or UNITS.get(name.partition(".")[0], "0..1")

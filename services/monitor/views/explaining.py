@@ -1,0 +1,175 @@
+"""Explains an incident: why it was raised, which channels and frames show it, what would end it, what is not known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from irisloop.monitor.v1 import monitor_pb2 as pb
+
+from services.common.errors import Unavailable
+from services.monitor import wire
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.history import Example, History, Near, Span
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.retraining import derive
+from services.monitor.errors import UnknownIncident
+from services.monitor.handlers import Judge
+from services.monitor.views import words
+from services.monitor.views.charts import furthest
+
+FRAMES: Final = 3
+"""Examples before and after."""
+CHANNELS: Final = 5
+"""Sentences about channels; the others are in the incident's evidence."""
+_WINDOW_S: Final = 3_600.0
+_SEVERITIES: Final = ("page", "ticket")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the judge says of an incident: copied under its lock."""
+
+    incident: Incident
+    clears: tuple[str, ...]
+
+
+async def explain(judge: Judge, history: History, request: pb.ExplainIncidentRequest) -> pb.ExplainIncidentResponse:
+    """`id` is an incident's or an alert's. Raises `UnknownIncident`."""
+    known = await asyncio.to_thread(judge.look, lambda engine: find(engine, request.id))
+    unknown = list(unknowns(known.incident))
+    before: list[pb.ExampleFrame] = []
+    after: list[pb.ExampleFrame] = []
+    try:
+        before, after = await _frames(history, known.incident)
+        if not (before and after):
+            unknown.append("Frames: analytics hold none of that time any more, or not yet.")
+    except Unavailable as error:
+        unknown.append(f"Frames of before and after: {error}.")
+    return pb.ExplainIncidentResponse(
+        incident=wire.incident_message(known.incident),
+        why=list(reasons(known.incident)),
+        before=before,
+        after=after,
+        clears=known.clears,
+        unknown=unknown,
+    )
+
+
+def find(engine: Engine, wanted: str) -> Known:
+    """By the id of the incident or of an alert about it. Raises `UnknownIncident`."""
+    for name in sorted(engine.models):
+        watch = engine.models[name]
+        open_now = [watch.case.incident()] if watch.case is not None else []
+        for incident in [*open_now, *reversed(watch.incidents)]:
+            if wanted in (incident.id, *(derive("alert", incident.id, severity) for severity in _SEVERITIES)):
+                return Known(incident, tuple(clears(engine, watch, incident)))
+    raise UnknownIncident(f"the monitor remembers no incident or alert {wanted!r}", field="id")
+
+
+def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
+    """Why it was raised, in sentences; those about channels only if wanted."""
+    yield f"Cause: {words.CAUSES[incident.cause]}."
+    yield from _since(incident)
+    for one in furthest(incident.evidence)[:CHANNELS] if channels else ():
+        yield f"{words.moved(one)}."
+    if incident.class_names:
+        yield f"Classes: {words.listed(incident.class_names)}."
+    yield from _harm(incident)
+    yield f"Shape: {words.SHAPES[incident.shape]}."
+    if incident.closed_at:
+        yield f"Over since {words.moment(incident.closed_at)}."
+
+
+def _since(incident: Incident) -> Iterator[str]:
+    late = incident.detected_at - incident.began_at
+    if incident.began_at:
+        yield (
+            f"Since {words.moment(incident.began_at)} by estimate; alarmed {words.moment(incident.detected_at)}, "
+            f"{words.length(late)} later, on {words.listed(incident.cameras)}."
+        )
+    if incident.level_since:
+        yield f"Complete: the channels are level again since {words.moment(incident.level_since)}."
+
+
+def _harm(incident: Incident) -> Iterator[str]:
+    yield f"Harm: {words.HARMS[incident.harm]}."
+    risk = incident.risk
+    if risk is not None:
+        yield (
+            f"Labelled error {words.percent(risk.baseline_error)} before, {words.percent(risk.current_error)} since "
+            f"({risk.current_labels} labels; 95 % interval {words.percent(risk.current_low)} to "
+            f"{words.percent(risk.current_high)})."
+        )
+
+
+def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
+    """What would end an incident that is open, with how far that is."""
+    if watch.case is None or watch.case.id != incident.id:
+        return
+    harm = engine.policy.harm
+    yield (
+        f"Labels that show no harm: at least {harm.labels_min} labels of the changed condition, with an error above "
+        f"the former by less than {words.percent(harm.none_below)} for sure; it is then learnt as the new normal."
+    )
+    if incident.cause is not Cause.LABELS:
+        quiet = {name: watch.cameras[name].quiet_frames for name in incident.cameras if name in watch.cameras}
+        so_far = words.listed([f"{name} {frames}" for name, frames in quiet.items()])
+        yield (
+            f"Quiet: {harm.clear_frames} frames of each camera with every channel below half of its threshold; so far: "
+            f"{so_far or 'none'}."
+        )
+    yield f"Another champion than version {incident.version}: it begins with a reference of its own."
+
+
+def unknowns(incident: Incident) -> Iterator[str]:
+    """What is not known of it."""
+    if incident.harm is Harm.UNKNOWN:
+        labels = incident.risk.current_labels if incident.risk else 0
+        yield f"Whether it hurts: {labels} labels of the changed cameras so far do not decide."
+    if incident.shape is Shape.UNKNOWN:
+        yield "How it came: too few blocks since it began."
+    if not incident.level_since and not incident.closed_at:
+        yield "Whether the change is complete: the channels are not level yet."
+    if not incident.evidence and incident.cause is not Cause.LABELS:
+        yield "Which channels moved: their evidence is no longer kept."
+
+
+async def _frames(history: History, incident: Incident) -> tuple[list[pb.ExampleFrame], list[pb.ExampleFrame]]:
+    began, end = incident.began_at or incident.detected_at, incident.closed_at or incident.detected_at + _WINDOW_S
+    before, after = Span(began - _WINDOW_S, began), Span(began, max(end, began + 1.0))
+    best = _telling(incident)
+    if best is None:
+        asked = [("labelled_error", before, 0.0), ("labelled_error", after, 1.0)]
+    else:
+        asked = [(best.channel, before, best.reference_mean), (best.channel, after, best.current_mean)]
+    found = []
+    for channel, span, value in asked:
+        cameras = [best.camera_id] if best is not None and best.camera_id else list(incident.cameras)
+        near = Near(cameras, span, channel, 1.0 if channel.startswith("class.") else value)
+        examples = await history.near(incident.model, incident.version, near, FRAMES)
+        found.append([_example(one, channel) for one in examples])
+    return found[0], found[1]
+
+
+def _telling(incident: Incident) -> Evidence | None:
+    """The channel that moved furthest; None where labels tell."""
+    inputs = [e for e in incident.evidence if e.channel != "labelled_error"]
+    if incident.cause is Cause.LABELS or not inputs:
+        return None
+    return max(inputs, key=lambda e: abs(e.shift_sigma))
+
+
+def _example(one: Example, channel: str) -> pb.ExampleFrame:
+    return pb.ExampleFrame(
+        asset_id=one.asset_id,
+        camera_id=one.camera_id,
+        captured_at=wire.stamp(one.captured_at),
+        class_name=one.class_name,
+        score=one.score,
+        channel=channel,
+        value=one.value,
+    )
