@@ -238,6 +238,13 @@ MONITOR_FINDINGS: Final = Counter(
 MONITOR_STEP_SECONDS: Final = Histogram(
     "irisloop_monitor_step_seconds", "Time to judge a batch.", buckets=LATENCY_BUCKETS
 )
+MONITOR_OPEN_INCIDENTS: Final = Gauge(
+    "irisloop_monitor_open_incidents_count", "Incidents that are not over; harm: none, unknown, crossed.", ["harm"]
+)
+MONITOR_SILENT_CAMERAS: Final = Gauge(
+    "irisloop_monitor_silent_cameras_count",
+    "Watched cameras without a frame for a minute, and for a hundred times their usual gap, of event time.",
+)
 MONITOR_CHALLENGER_PAIRS: Final = Gauge(
     "irisloop_monitor_challenger_pairs", "Pairs of answers behind the newest judgement of a challenger.", ["model"]
 )

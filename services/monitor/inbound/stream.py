@@ -35,6 +35,7 @@ from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
 from services.monitor.handlers import Judge, Judgement
+from services.monitor.inbound.gauges import Gauges
 from services.monitor.wire_quality import truth_of
 
 _BATCH: Final = 1000
@@ -63,6 +64,7 @@ class DriftStream:
         self._taken_at = 0.0
         self._silent = 0
         self._late = 0
+        self._gauges = Gauges()
         self.restored = False
 
     def stream(self) -> Stream:
@@ -108,6 +110,7 @@ class DriftStream:
     async def release(self, unit: int) -> None:
         """Another instance judges now."""
         await asyncio.to_thread(self._judge.restore, {})
+        self._gauges.clear()
         self.restored = False
 
     def _outcome(self, judgement: Judgement) -> Outcome:
@@ -119,6 +122,7 @@ class DriftStream:
         late, taken, clock = self._judge.look(lambda e: (e.merger.late, e.taken, e.clock))
         MONITOR_LATE.inc(max(late - self._late, 0))
         self._late = late
+        self._gauges.show(self._judge, clock)
         MONITOR_SNAPSHOT_BYTES.set(sum(len(state) for _, state in judgement.pieces))
         for key, state in judgement.pieces:
             value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
