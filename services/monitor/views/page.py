@@ -56,15 +56,20 @@ def _template() -> Template:
 
 
 def _inline(svg: str, title: str) -> Any:
-    """An SVG as part of the page: without its prolog, named for those who cannot see it, in the page's colours."""
+    """An SVG as part of the page: without its prolog and size, named for those who cannot see it, in the page's
+    colours.
+    """
     from markupsafe import Markup, escape
 
     svg = svg[svg.index("<svg") :]
     for colour, variable in _THEMED.items():
         svg = svg.replace(colour, variable)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", svg, count=1)
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1))
+    svg = re.sub(
+        r'(?<=<svg)[^>]*?(viewBox="[^"]*")[^>]*?(?=>)', rf' role="img" aria-label="{escape(title)}" \1', svg, count=1
+    )
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    return Markup(re.sub(r' id="([^"]*)"', lambda one: one[0] if one[1] in used else "", svg))
 
 
 def _grouped(counts: Any) -> dict[str, list[Count]]:

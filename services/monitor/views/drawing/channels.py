@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LINE: Final = 120
+"""Letters in a line of the legend."""
 UNITS: Final = {
     "pixels.sharpness": "variance of Laplacian",
     "entropy": "nats",
@@ -40,7 +42,7 @@ def draw(chart: ChannelChart) -> Figure:
             [handles[label] for label in order],
             order,
             loc="outside lower left",
-            ncols=min(len(handles), 5),
+            ncols=max(1, _LINE // (max(map(len, order)) + 8)),
             title=title,
         )
     return figure

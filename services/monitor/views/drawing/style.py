@@ -117,7 +117,7 @@ def mark(axes: Axes, marks: Sequence[Mark], span: Span, *, words: bool) -> None:
             free[row : row + 1] = [place + width]
             axes.annotate(
                 one.text, (date(one.at), 1.0), xycoords=axes.get_xaxis_transform(),
-                xytext=(0, 3 + 11 * row), textcoords="offset points", fontsize=8.5, color=colour,
+                xytext=(0, 3 + 11 * row), textcoords="offset points", fontsize=8.5, color=INK,
                 ha="right" if place + width > 1.0 else "left", annotation_clip=False,
             )  # fmt: skip
 
