@@ -96,7 +96,7 @@ async def test_an_alert_is_explained_by_its_incident_and_a_stranger_is_not_found
 
 
 async def test_pages_of_predictions_hold_each_one_once_and_only_what_was_asked_for(house: House) -> None:
-    asked = {"model": "m", "camera_id": "camera-1", "class_name": "class-3", "limit": 50, **RANGE}
+    asked: dict[str, str | int] = {"model": "m", "camera_id": "camera-1", "class_name": "class-3", "limit": 50, **RANGE}
     found: list[dict[str, str]] = []
     while True:
         body = (await house.http.get("/api/v1/predictions", params=asked)).json()

@@ -1,10 +1,11 @@
-"""The dashboards: the loop as a whole, models, cameras, the pipeline of data, delivery."""
+"""The dashboards: the loop as a whole, models, cameras, incidents, the pipeline of data, delivery."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from tools.dashboards.common import SEEN, latency, rate
+from tools.dashboards.incidents import EXPLORER
 from tools.dashboards.kpis import DELIVERY, INCIDENTS
 from tools.dashboards.pipeline import PIPELINE, WALL
 from tools.dashboards.spec import Board, Panel, Prom, Sql, Variable
@@ -144,4 +145,4 @@ HEALTH: Final = Board(
     (MODEL,),
 )  # fmt: skip
 
-BOARDS: Final = (LOOP, HEALTH, WALL, PIPELINE, DELIVERY)
+BOARDS: Final = (LOOP, HEALTH, WALL, EXPLORER, PIPELINE, DELIVERY)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, DynamicConfigValue, VariableRefresh
 
-from tools.dashboards.spec import Board, Panel, Prom, Sql
+from tools.dashboards.spec import Board, Panel, Prom, Sql, Text, Variable
 
 ANALYTICS: Final = DataSourceRef(type_val="grafana-clickhouse-datasource", uid="irisloop-analytics")
 METRICS: Final = DataSourceRef(type_val="prometheus", uid="irisloop-metrics")
@@ -52,12 +52,18 @@ def text_of(board: Board) -> str:
         .editable()
     )
     for variable in board.variables:
-        choice: Any = dashboard.QueryVariable(variable.name).datasource(ANALYTICS).query(variable.sql)
-        builder.with_variable(choice.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True))
+        builder.with_variable(_variable(variable))
     for number, panel in enumerate(board.panels, start=1):
         builder.with_panel(_panel(number, panel))
     plain = json.loads(json.dumps(builder.build(), cls=JSONEncoder))
     return json.dumps(_without_nulls(plain), indent=2, sort_keys=True) + "\n"
+
+
+def _variable(variable: Variable | Text) -> Any:
+    if isinstance(variable, Text):
+        return dashboard.TextBoxVariable(variable.name).default_value(variable.value).description(variable.words)
+    choice: Any = dashboard.QueryVariable(variable.name).datasource(ANALYTICS).query(variable.sql)
+    return choice.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True)
 
 
 def _without_nulls(value: Any) -> Any:
@@ -73,6 +79,10 @@ def _panel(number: int, panel: Panel) -> Any:
     builder.datasource(ANALYTICS if isinstance(panel.queries[0], Sql) else METRICS)
     if panel.top is not None:
         builder.min(0.0).max(panel.top)
+    if panel.link is not None:
+        column, title, url = panel.link
+        link = {"title": title, "url": url, "targetBlank": True}
+        builder.override_by_name(column, [DynamicConfigValue(id_val="links", value=[link])])
     for ref, query in zip("ABCDEF", panel.queries, strict=False):
         builder.with_target(_target(ref, query, panel.kind))
     return builder

@@ -34,6 +34,8 @@ class Panel:
     height: int = 8
     top: float | None = None
     """The end of the axis, where it has one."""
+    link: tuple[str, str, str] | None = None
+    """Of a table's column: its name, what the link is called, and where it leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,15 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text at the top of the page, to be written over: `name`, what stands there at first, what it is for."""
+
+    name: str
+    value: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """One page."""
 
@@ -52,5 +63,5 @@ class Board:
     title: str
     words: str
     panels: tuple[Panel, ...]
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[Variable | Text, ...] = ()
     since: str = "now-6h"

@@ -14,6 +14,7 @@ from pydantic import AnyHttpUrl
 from services.common.errors import InvalidMessage
 from services.monitor.domain.history import Span
 from services.monitor.inbound.json import as_json, stamp
+from services.monitor.inbound.turns import Turns
 from services.monitor.queries import Reader
 from services.monitor.views import pictures
 from services.monitor.views.charts import Asked
@@ -29,6 +30,7 @@ Channels = Annotated[list[str] | None, Query(max_length=8)]
 def view_routes(reader: Reader) -> APIRouter:
     """The router; times are RFC 3339, `until` is now and `since` a day before it unless given."""
     router = APIRouter(prefix="/api/v1", tags=["monitor"])
+    turns = Turns()
 
     @router.get("/explanations/{incident_id}")
     async def explanation(incident_id: str) -> dict[str, Any]:
@@ -66,7 +68,8 @@ def view_routes(reader: Reader) -> APIRouter:
         until: datetime | None = None,
     ) -> Response:
         asked = Asked(model, _span(since, until), camera_id, version, tuple(channel or ()))
-        drawn = await pictures.plot(reader.judge, reader.history, kind, form, asked)
+        async with turns.one():
+            drawn = await pictures.plot(reader.judge, reader.history, kind, form, asked)
         return Response(drawn, media_type=pictures.FORMS[form])
 
     @router.get("/report", response_class=Response)
@@ -78,8 +81,9 @@ def view_routes(reader: Reader) -> APIRouter:
         assets_url: AnyHttpUrl | None = None,
     ) -> Response:
         asked = Asked(model, _span(since, until), camera_id)
-        found = await gather(reader.judge, reader.history, asked)
-        text = await asyncio.to_thread(page, found, time.time(), str(assets_url or ""))
+        async with turns.one():
+            found = await gather(reader.judge, reader.history, asked)
+            text = await asyncio.to_thread(page, found, time.time(), str(assets_url or ""))
         return Response(text, media_type="text/html")
 
     return router

@@ -62,10 +62,13 @@ REFUSAL = {
 }
 
 
+Questions = list[tuple[str, dict[str, list[str]]]]
+
+
 class Monitor(BaseHTTPRequestHandler):
     """Answers as above and notes what it was asked."""
 
-    asked: list[tuple[str, dict[str, list[str]]]]
+    asked: Questions
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -83,24 +86,24 @@ class Monitor(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, dict[str, list[str]]]]]:
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Questions]:
     """A monitor that runs here; the questions it was asked."""
     monkeypatch.setenv("IRISLOOP_HOME", str(tmp_path))
-    handler = type("Asked", (Monitor,), {"asked": []})
-    server = HTTPServer(("127.0.0.1", 0), handler)
+
+    class Asked(Monitor):
+        asked: Questions = []  # noqa: RUF012 - this test's own
+
+    server = HTTPServer(("127.0.0.1", 0), Asked)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     (tmp_path / "run").mkdir()
     process = ProcessState("monitor", "ready", pid=7, http_port=server.server_port, grpc_port=8161)
     write_state(tmp_path / "run", DeploymentState(str(tmp_path), processes={"monitor": process}))
     with HomeLock(tmp_path / "run"):
-        yield handler.asked
+        yield Asked.asked
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-Questions = list[tuple[str, dict[str, list[str]]]]
 
 
 def test_status_tells_models_cameras_and_the_furthest_channel(

@@ -11,7 +11,7 @@ import pytest
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import queries
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Seen, Shape, State
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
 from services.monitor.domain.history import CLOSED, Decided, History, Line, Release, Span
 from services.monitor.errors import UnknownIncident, UnknownModel
 from services.monitor.handlers import Judge
@@ -36,8 +36,8 @@ def judged(model: str = "m", **world: object) -> Judge:
     return judge
 
 
-def _of(item: object, model: str) -> object:
-    return replace(item, model=model) if isinstance(item, Seen) else item  # type: ignore[return-value]
+def _of(item: Input, model: str) -> Input:
+    return replace(item, model=model) if isinstance(item, Seen) else item
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""The page about single incidents: what was found, how it went on, and the frames that show it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tools.dashboards.common import SEEN
+from tools.dashboards.spec import Board, Panel, Sql, Text, Variable
+
+INCIDENT: Final = Variable(
+    "incident",
+    "SELECT incident_id FROM drifts GROUP BY incident_id ORDER BY min(detected_at) DESC",
+)
+INGEST: Final = Text("ingest", "http://localhost:8110", "Where ingest answers: links to frames go there.")
+_FRAME: Final = ("asset_id", "Look at the frame", "${ingest}/api/v1/assets/${__value.raw}/content")
+_CHOSEN: Final = "incident_id IN (${incident:singlequote})"
+_CAMERAS: Final = f"camera_id IN (SELECT arrayJoin(cameras) FROM drifts WHERE {_CHOSEN})"
+_SCOPE: Final = f"""
+    SELECT i.incident_id AS incident_id, i.model AS model, i.version AS version, camera, i.began AS began FROM (
+        SELECT incident_id, any(model) AS model, any(version) AS version, argMax(cameras, revision) AS cameras,
+               argMax(began_at, revision) AS began
+        FROM drifts WHERE {_CHOSEN} GROUP BY incident_id
+    ) AS i ARRAY JOIN cameras AS camera
+"""
+_FRAMES: Final = f"""
+    SELECT p.captured_at AS captured_at, p.camera_id AS camera_id, p.class_name AS class_name, p.score AS score,
+           p.asset_id AS asset_id, dateDiff('second', s.began, p.captured_at) AS after_begin
+    FROM (SELECT * FROM predictions WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND error = '') AS p
+    INNER JOIN ({_SCOPE}) AS s ON p.camera_id = s.camera AND p.model = s.model AND p.version = s.version
+"""
+_TRUTH: Final = """
+    SELECT asset_id, argMax(class_name, revision) AS truth FROM annotations GROUP BY asset_id HAVING truth != ''
+"""
+
+EXPLORER: Final = Board(
+    "irisloop-incidents",
+    "Irisloop: incident explorer",
+    "What an incident is about: its words over time, its cameras' channels, its frames, what was decided.",
+    (
+        Panel(
+            "Incidents", "Each in its last word, the newest first.",
+            (
+                Sql(f"""SELECT min(detected_at) AS detected, incident_id, any(model) AS model, any(version) AS version,
+                argMax(state, revision) AS state, argMax(cause, revision) AS cause, argMax(harm, revision) AS harm,
+                argMax(shape, revision) AS shape, argMax(cameras, revision) AS cameras,
+                argMax(began_at, revision) AS began, argMax(closed_at, revision) AS closed
+                FROM drifts WHERE $__timeFilter(detected_at) AND {_CHOSEN}
+                GROUP BY incident_id ORDER BY detected DESC LIMIT 100"""),
+            ),
+            kind="table", width=24,
+        ),
+        Panel(
+            "How it went on", "Every word that was said about it: a revision is said when something changed.",
+            (
+                Sql(f"""SELECT incident_id, revision, state, cause, harm, shape, baseline_error, current_error,
+                current_labels, length(cameras) AS cameras, class_names
+                FROM drifts WHERE $__timeFilter(detected_at) AND {_CHOSEN}
+                ORDER BY incident_id, revision LIMIT 500"""),
+            ),
+            kind="table", width=24,
+        ),
+        *(
+            Panel(
+                title, words,
+                (
+                    Sql(f"""SELECT $__timeInterval(captured_at) AS time, camera_id, {value} FROM predictions
+                    WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND error = ''
+                    GROUP BY time, camera_id ORDER BY time"""),
+                ),
+            )
+            for title, words, value in (
+                ("Sharpness", "Of its cameras, mean over the frames.", "avg(pixels_sharpness) AS sharpness"),
+                ("Contrast", "Of its cameras, mean over the frames.", "avg(pixels_contrast) AS contrast"),
+                ("Brightness", "Of its cameras, mean over the frames.", "avg(pixels_brightness) AS brightness"),
+                ("Confidence", "Of the champion on its cameras, mean over the frames.", "avg(score) AS score"),
+            )
+        ),
+        Panel(
+            "Frames before it", "Of its cameras, the last ones before the estimated begin.",
+            (Sql(f"SELECT * FROM ({_FRAMES}) WHERE after_begin < 0 ORDER BY captured_at DESC LIMIT 20"),),
+            kind="table", link=_FRAME,
+        ),
+        Panel(
+            "Frames since it began", "Of its cameras, those that the model is least sure of.",
+            (Sql(f"SELECT * FROM ({_FRAMES}) WHERE after_begin >= 0 ORDER BY score, captured_at LIMIT 20"),),
+            kind="table", link=_FRAME,
+        ),
+        Panel(
+            "Wrong since it began", "Frames of its cameras where people say something else than the model.",
+            (
+                Sql(f"""SELECT f.captured_at AS captured_at, f.camera_id AS camera_id, f.class_name AS said,
+                t.truth AS truth, f.score AS score, f.asset_id AS asset_id FROM ({_FRAMES}) AS f
+                INNER JOIN ({_TRUTH}) AS t ON f.asset_id = t.asset_id
+                WHERE f.after_begin >= 0 AND said != truth ORDER BY captured_at DESC LIMIT 50"""),
+            ),
+            kind="table", link=_FRAME,
+        ),
+        Panel(
+            "Decisions about it", "Retraining asked for or declined, and why.",
+            (
+                Sql(f"""SELECT decided_at, incident_id, decision, reason, labels_wanted FROM decisions
+                WHERE $__timeFilter(decided_at) AND {_CHOSEN} ORDER BY decided_at DESC LIMIT 100"""),
+            ),
+            kind="table",
+        ),
+    ),
+    (INCIDENT, INGEST),
+    since="now-7d",
+)  # fmt: skip
