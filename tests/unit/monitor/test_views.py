@@ -212,6 +212,15 @@ def test_too_many_marks_are_lines_without_words_and_nothing_is_said_in_words() -
     assert "no label in this time" in texts(picture(lambda: labels.confusion(None, "m"), "svg", "t"))
 
 
+def test_a_name_is_drawn_as_it_is_whatever_signs_it_has() -> None:
+    name = "_gate$1$<&>"
+    lines = [Line(name, "class.a$b", {0: 0.5}, {0: 3})]
+    chart = ChannelChart("m$x$", SPAN, ["class.a$b"], [name], lines, [], [], 10, 0)
+    drawn = [text.strip("\u200b") for text in texts(picture(lambda: channels.draw(chart), "svg", "t"))]
+    assert {name, "m$x$: channels"} <= set(drawn)
+    assert any(text.startswith("class.a$b") for text in drawn)
+
+
 def test_corrected_labels_and_times_without_labels_are_marked_in_the_picture() -> None:
     points = [
         Point("1", EPOCH, EPOCH + 10, 30, 0.9, 0.8, 0.95),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_NORMAL: Final = "as in the reference"
 _LINE: Final = 120
 """Letters in a line of the legend."""
 UNITS: Final = {
@@ -36,7 +37,7 @@ def draw(chart: ChannelChart) -> Figure:
     time_axis(axes[-1], chart.span)
     handles = {label: handle for a in axes for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
     if handles:
-        order = sorted(handles, key=[*chart.cameras, "as in the reference"].index)
+        order = sorted(handles, key=[*map(_named, chart.cameras), _NORMAL].index)
         title = f"{chart.left_out} more cameras are not shown" if chart.left_out else None
         figure.legend(
             [handles[label] for label in order],
@@ -59,7 +60,7 @@ def _channel(axes: Axes, chart: ChannelChart, name: str) -> None:
             parts = sorted(lines[camera].means)
             axes.plot(
                 [date(middle[part]) for part in parts], [lines[camera].means[part] for part in parts],
-                color=COLOURS[place % len(COLOURS)], linestyle=DASHES[place % len(DASHES)], label=camera,
+                color=COLOURS[place % len(COLOURS)], linestyle=DASHES[place % len(DASHES)], label=_named(camera),
                 marker="o" if len(parts) < 3 else "", markersize=4,
             )  # fmt: skip
     if not lines:
@@ -75,7 +76,7 @@ def _bands(axes: Axes, chart: ChannelChart, name: str) -> None:
     for bands in eras.values():
         ends = [date(min(b.since for b in bands)), date(max(b.until for b in bands))]
         for low, high in _union((b.mean - b.half, b.mean + b.half) for b in bands):
-            axes.fill_between(ends, low, high, color=INK, alpha=0.13, linewidth=0, label="as in the reference")
+            axes.fill_between(ends, low, high, color=INK, alpha=0.13, linewidth=0, label=_NORMAL)
 
 
 def _union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -87,6 +88,11 @@ def _union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]
         else:
             found.append((low, high))
     return found
+
+
+def _named(camera: str) -> str:
+    """A legend leaves out what begins with an underscore."""
+    return f"\u200b{camera}" if camera.startswith("_") else camera
 
 
 def _unit(name: str) -> str:

@@ -42,6 +42,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
     "svg.fonttype": "none",
+    "text.parse_math": False,  # Names are names, whatever signs they have.
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
