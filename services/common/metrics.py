@@ -261,7 +261,7 @@ MONITOR_NOTICES: Final = Counter(
 MONITOR_SNAPSHOT_BYTES: Final = Gauge("irisloop_monitor_snapshot_bytes", "Size of the pieces of state last written.")
 MONITOR_ROWS: Final = Counter(
     "irisloop_monitor_rows_total",
-    "Rows written to ClickHouse; table: predictions, annotations, drifts, rejections, decisions.",
+    "Rows written to ClickHouse; table: predictions, annotations, drifts, rejections, decisions, alerts.",
     ["table"],
 )
 MONITOR_ROWS_TRIMMED: Final = Counter(

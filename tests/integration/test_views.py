@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import AsyncIterator
+from html import unescape
 from xml.etree import ElementTree
 
 import httpx
 import pytest
 import pytest_asyncio
 from irisloop.monitor.v1 import monitor_pb2 as pb
-from irisloop.topics import DRIFT_DETECTED
+from irisloop.topics import ALERT_RAISED, DRIFT_DETECTED
 from PIL import Image
 
 from services.common.bus import MemoryBus
@@ -62,8 +63,10 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
     warehouse = await opened(tmp_path_factory.mktemp("views") / "clickhouse")
     async with warehouse:
         analytics.subscribe(bus, warehouse)
-        for batch in drifting():
+        for number, batch in enumerate(drifting()):
             await bus.publish(batch)
+            if number % 10 == 9:
+                await bus.settle()
         await bus.settle()
         await bus.settle()
         made = House(bus, judge, warehouse)
@@ -218,7 +221,7 @@ async def test_the_report_is_one_page_that_fetches_nothing(house: House) -> None
 
 
 async def test_the_report_holds_the_judges_own_numbers(house: House) -> None:
-    page = (await house.http.get("/api/v1/report", params={"model": "m", **RANGE})).text
+    page = unescape((await house.http.get("/api/v1/report", params={"model": "m", **RANGE})).text)
     status = (await house.reader.status(pb.GetStatusRequest(model="m"))).models[0]
     said = house.incident()
     quality = (await house.reader.quality(pb.GetQualityRequest(model="m"))).segments[0]
@@ -226,10 +229,16 @@ async def test_the_report_holds_the_judges_own_numbers(house: House) -> None:
     assert said.id in page
     assert f"{100 * (1 - quality.risk.weighted_error):.1f} %" in page
     assert f"{quality.labels:,}</td>" in page
-    for evidence in said.evidence:
+    for evidence in status.incident.evidence:
         assert f"{evidence.shift_sigma:+.2f}" in page
-    for decision in (await house.reader.decisions(pb.ListDecisionsRequest(model="m"))).decisions:
+    decisions = (await house.reader.decisions(pb.ListDecisionsRequest(model="m"))).decisions
+    assert decisions
+    for decision in decisions:
         assert decision.reason in page
+    alerts = [d.value for d in house.bus.events(ALERT_RAISED)]
+    assert alerts
+    for alert in alerts:
+        assert f"alert ({alert.severity})</td><td>{alert.summary}" in page
     assert "Accuracy of version 1 without labels" in page  # one hour of labels calibrates nothing
     (rows,) = await house.history._rows.query("SELECT count() FROM predictions")
     assert f'<td class="n">{rows[0]:,}</td>' in page

@@ -102,6 +102,16 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """An alert: `severity` is page or ticket."""
+
+    at: float
+    severity: str
+    summary: str
+    incident_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which predictions are asked for; an empty text chooses all. `until` 0 is no end, times are microseconds."""
 
@@ -167,6 +177,9 @@ class History(Protocol):
 
     async def decisions(self, model: str, span: Span) -> list[Decided]:
         """What was asked for and declined in the span, the newest first."""
+
+    async def alerts(self, model: str, span: Span) -> list[Told]:
+        """What people were told in the span, the newest first."""
 
     async def predictions(self, wanted: Wanted) -> list[Predicted]:
         """The newest frames first, then by id."""

@@ -137,4 +137,16 @@ REJECTIONS: Final = Table(
     ),
     "rejected_at",
 )
-TABLES: Final = (PREDICTIONS, ANNOTATIONS, DRIFTS, DECISIONS, REJECTIONS)
+ALERTS: Final = Table(
+    "alerts",
+    (
+        ("id", "String"),
+        ("model", _NAME),
+        ("incident_id", "String"),
+        ("severity", _NAME),
+        ("summary", "String"),
+        ("raised_at", _TIME),
+    ),
+    "raised_at",
+)
+TABLES: Final = (PREDICTIONS, ANNOTATIONS, DRIFTS, DECISIONS, REJECTIONS, ALERTS)

@@ -1,8 +1,9 @@
-"""Everything that is worth a query later, into tables: predictions, annotations, drifts, rejections, decisions."""
+"""Everything that is worth a query later, into tables: predictions, labels, drifts, rejections, decisions, alerts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from irisloop.ingest.v1 import ingest_pb2
@@ -10,6 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2
 from irisloop.serving.v1 import serving_pb2
 from irisloop.topics import (
+    ALERT_RAISED,
     ANNOTATION_CONFIRMED,
     DRIFT_DETECTED,
     FRAME_REJECTED,
@@ -22,6 +24,7 @@ from services.common.bus import Bus, Delivery, Subscription
 from services.monitor import wire
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.tables import (
+    ALERTS,
     ANNOTATIONS,
     DECISIONS,
     DRIFTS,
@@ -45,17 +48,18 @@ def subscribe(bus: Bus, warehouse: Warehouse) -> None:
         (RETRAIN_REQUESTED, "store-requests", DECISIONS, _request),
         (RETRAIN_DECLINED, "store-refusals", DECISIONS, _refusal),
         (FRAME_REJECTED, "store-rejections", REJECTIONS, _rejection),
+        (ALERT_RAISED, "store-alerts", ALERTS, _alert),
     ):
         bus.subscribe(
             Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH, linger_ms=_LINGER_MS)
         )
 
 
-def _storer(warehouse: Warehouse, table: Table, row: Callable[[Any], tuple[Any, ...]]) -> Callable[..., Any]:
+def _storer(warehouse: Warehouse, table: Table, row: Callable[[Any, datetime], tuple[Any, ...]]) -> Callable[..., Any]:
     async def store(batch: Sequence[Delivery[Any]]) -> None:
         first = batch[0].record
         offsets = [d.record.offset for d in batch]
-        columns = list(zip(*(row(d.value) for d in batch), strict=True))
+        columns = list(zip(*(row(d.value, d.ce_time) for d in batch), strict=True))
         await warehouse.insert(Rows(table, first.topic, first.partition, offsets, columns))
 
     return store
@@ -65,7 +69,7 @@ def _micros(stamp: Any) -> int:
     return int(stamp.seconds * 1_000_000 + stamp.nanos // 1000)
 
 
-def _prediction(value: serving_pb2.PredictionMade) -> tuple[Any, ...]:
+def _prediction(value: serving_pb2.PredictionMade, _: datetime) -> tuple[Any, ...]:
     p = value.prediction
     best = p.scores[0] if p.scores else serving_pb2.Score()
     return (
@@ -74,7 +78,7 @@ def _prediction(value: serving_pb2.PredictionMade) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _annotation(value: labeling_pb2.AnnotationConfirmed) -> tuple[Any, ...]:
+def _annotation(value: labeling_pb2.AnnotationConfirmed, _: datetime) -> tuple[Any, ...]:
     a = value.annotation
     name = a.labels[0].class_name if a.labels else ""
     return (
@@ -86,7 +90,7 @@ def _annotation(value: labeling_pb2.AnnotationConfirmed) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _drift(value: monitor_pb2.DriftDetected) -> tuple[Any, ...]:
+def _drift(value: monitor_pb2.DriftDetected, _: datetime) -> tuple[Any, ...]:
     i = value.incident
     return (
         i.id, value.revision, i.model, i.version,
@@ -99,18 +103,18 @@ def _drift(value: monitor_pb2.DriftDetected) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _request(value: monitor_pb2.RetrainRequested) -> tuple[Any, ...]:
+def _request(value: monitor_pb2.RetrainRequested, _: datetime) -> tuple[Any, ...]:
     return (
         value.request_id, value.model, value.incident_id, "requested", value.reason, _micros(value.requested_at),
         _micros(value.labels_since), value.labels_wanted,
     )  # fmt: skip
 
 
-def _refusal(value: monitor_pb2.RetrainDeclined) -> tuple[Any, ...]:
+def _refusal(value: monitor_pb2.RetrainDeclined, _: datetime) -> tuple[Any, ...]:
     return value.id, value.model, value.incident_id, "declined", value.reason, _micros(value.declined_at), 0, 0
 
 
-def _rejection(value: ingest_pb2.FrameRejected) -> tuple[Any, ...]:
+def _rejection(value: ingest_pb2.FrameRejected, _: datetime) -> tuple[Any, ...]:
     r = value.rejection
     reason = ingest_pb2.RejectionReason.Name(r.reason).removeprefix("REJECTION_REASON_").lower()
     return (
@@ -123,6 +127,10 @@ def _rejection(value: ingest_pb2.FrameRejected) -> tuple[Any, ...]:
         r.object.digest,
         r.origin,
     )
+
+
+def _alert(value: monitor_pb2.AlertRaised, raised_at: datetime) -> tuple[Any, ...]:
+    return value.id, value.model, value.incident_id, value.severity, value.summary, int(raised_at.timestamp() * 1e6)
 
 
 assert len(FEATURES) + 14 == len(PREDICTIONS.columns)

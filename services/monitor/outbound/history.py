@@ -20,6 +20,7 @@ from services.monitor.domain.history import (
     Release,
     Scored,
     Span,
+    Told,
     Wanted,
 )
 from services.monitor.domain.policy import QualityPolicy
@@ -117,6 +118,12 @@ _DECISIONS: Final = """
       AND decided_at < fromUnixTimestamp64Micro({until:Int64})
     ORDER BY decided_at DESC, id LIMIT 1000
 """
+_ALERTS: Final = """
+    SELECT raised_at, severity, summary, incident_id FROM alerts
+    WHERE model = {model:String} AND raised_at >= fromUnixTimestamp64Micro({since:Int64})
+      AND raised_at < fromUnixTimestamp64Micro({until:Int64})
+    ORDER BY raised_at DESC, id LIMIT 1000
+"""
 _PREDICTIONS: Final = """
     SELECT id, asset_id, camera_id, model, version, role, toUnixTimestamp64Micro(captured_at) AS captured,
            toUnixTimestamp64Micro(predicted_at), class_name, score, latency_ms, error, historical
@@ -209,6 +216,10 @@ class ClickHouseHistory:
     async def decisions(self, model: str, span: Span) -> list[Decided]:
         rows = await self._rows.query(_DECISIONS, _of(model, span))
         return [Decided(key, of, about, said, why, _seconds(at)) for key, of, about, said, why, at in rows]
+
+    async def alerts(self, model: str, span: Span) -> list[Told]:
+        rows = await self._rows.query(_ALERTS, _of(model, span))
+        return [Told(_seconds(at), severity, summary, about) for at, severity, summary, about in rows]
 
     async def predictions(self, wanted: Wanted) -> list[Predicted]:
         rows = await self._rows.query(

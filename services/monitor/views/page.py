@@ -80,8 +80,9 @@ def _grouped(counts: Any) -> dict[str, list[Count]]:
 
 
 def _events(report: Report) -> list[tuple[float, str, str]]:
-    """Releases and decisions of the time as (when, what, why), the newest first."""
+    """Alerts, releases and decisions of the time as (when, what, why), the newest first."""
     span = report.asked.span
     decided = [(d.at, f"retraining {d.decision}", d.reason) for d in report.decisions]
     released = [(r.since, f"version {r.version} answers as champion", "") for r in report.releases]
-    return sorted([*decided, *(one for one in released if span.since <= one[0] < span.until)], reverse=True)
+    told = [(one.at, f"alert ({one.severity})", one.summary) for one in report.alerts]
+    return sorted([*told, *decided, *(one for one in released if span.since <= one[0] < span.until)], reverse=True)

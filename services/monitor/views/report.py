@@ -13,7 +13,7 @@ from services.common.errors import Unavailable
 from services.monitor import quality
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Evidence, Incident, Request, State
-from services.monitor.domain.history import Count, Decided, History, Release
+from services.monitor.domain.history import Count, Decided, History, Release, Told
 from services.monitor.errors import UnknownModel
 from services.monitor.handlers import Judge
 from services.monitor.views import charts, explaining, pictures, words
@@ -50,6 +50,7 @@ class Report:
     stories: Sequence[Story] = ()
     releases: Sequence[Release] = ()
     decisions: Sequence[Decided] = ()
+    alerts: Sequence[Told] = ()
     total: Sequence[pb.Quality] = ()
     by_camera: Sequence[pb.Quality] = ()
     labels: pb.LabelAccount = field(default_factory=pb.LabelAccount)
@@ -148,6 +149,7 @@ async def _from_history(
 ) -> None:
     try:
         report.pipeline = await history.pipeline(asked.model, [asked.camera] if asked.camera else [], asked.span)
+        report.alerts = await history.alerts(asked.model, asked.span)
         channels = await charts.channels(judge, history, asked, story)
     except Unavailable:
         return  # It is said already why.
