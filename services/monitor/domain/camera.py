@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from services.monitor.domain.channels import FEATURES, WIDTH
+from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
@@ -16,6 +16,7 @@ from services.monitor.domain.reference import Reference, learn
 from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
+_SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
 
 
@@ -39,6 +40,7 @@ class CameraWatch:
     last_at: float = 0.0
     learning_since: float = 0.0
     trigger: tuple[str, str] = ("", "")
+    sights: list[tuple[float, str]] = field(default_factory=list)
     armed_for: float = -1.0
 
     def take(
@@ -162,6 +164,11 @@ class CameraWatch:
             self._arm(policy)
         del self.quiet[:-_GUARD]
 
+    def remember(self, at: float, asset_id: str) -> None:
+        """Note the last frame of a block while nothing is wrong: what the camera saw before, should something be."""
+        if self.state < State.ALARM:
+            self.sights = [*self.sights[1 - _SIGHTS :], (at, asset_id)]
+
     def clear(self) -> None:
         """The alarm is over: begin counting anew against the same reference."""
         if self.bank is not None:
@@ -184,16 +191,6 @@ class CameraWatch:
         """Frames a second, over what the trace remembers."""
         span = self.trace.times[-1] - self.trace.times[0] if len(self.trace.times) > 1 else 0.0
         return sum(self.trace.frames[1:]) / span if span > 0.0 else 0.0
-
-    def fault(self) -> str:
-        """What is broken, where the pixels say so plainly; empty otherwise."""
-        moved = {e.channel: e for e in self.evidence(len(FEATURES))}
-        frozen, flat = moved.get("pixels.frame_difference"), moved.get("pixels.contrast")
-        if flat is not None and flat.current_mean < 0.1 * flat.reference_mean:
-            return "the picture has no contrast left"
-        if frozen is not None and frozen.current_mean < 0.1 * frozen.reference_mean:
-            return "the picture stands still"
-        return ""
 
     def evidence(self, most: int) -> tuple[Evidence, ...]:
         """The channels that moved furthest, furthest first."""

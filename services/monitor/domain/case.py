@@ -9,7 +9,7 @@ import numpy as np
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Risk, Shape, State
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Risk, Shape, State
 from services.monitor.domain.policy import ShapePolicy
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
@@ -46,6 +46,7 @@ class Case:
     requested: int = 0
     suspected: float = 0.0
     turned: bool = False
+    faults: list[CameraFault] = field(default_factory=list)
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -66,6 +67,7 @@ class Case:
             risk=self.risk,
             closed_at=self.closed_at,
             trigger_asset_id=self.trigger_asset_id,
+            faults=tuple(self.faults),
         )
 
     def news(self) -> Incident | None:
@@ -78,7 +80,8 @@ class Case:
 
 
 def _essence(incident: Incident) -> Incident:
-    return replace(incident, began_at=0.0, evidence=(), risk=None)
+    faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
@@ -150,11 +153,17 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
 
 
 def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int) -> Cause:
-    """Camera when the pixels of a few cameras moved and the others stand still, else scene; a change of labels
+    """Camera when the picture of a few cameras changed and the others stand still, else scene; a change of labels
     stays one.
+
+    A picture that changed moves the pixels; or, framed otherwise, it moves the embedding while the pixels stay. Where
+    the mix of classes moves furthest and no pixel does, other things pass before a camera that is as good as ever.
     """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
     few = watched >= 3 and moving <= max(1, watched // 3)
-    pixels = any(group(e.channel) == "pixels" and e.statistic >= e.threshold for c in drifted for e in c.evidence(64))
-    return Cause.CAMERA if few and pixels else Cause.SCENE
+    alarmed = [e for c in drifted for e in c.evidence(64) if e.statistic >= e.threshold]
+    pixels = any(group(e.channel) == "pixels" for e in alarmed)
+    furthest = max(alarmed, key=lambda e: e.statistic / e.threshold, default=None)
+    picture = pixels or (furthest is not None and group(furthest.channel) != "classes")
+    return Cause.CAMERA if few and picture else Cause.SCENE

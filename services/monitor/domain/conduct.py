@@ -8,6 +8,7 @@ from services.monitor.domain import risk
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case, read_cause, read_shape
 from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Shape, State
+from services.monitor.domain.fault import beyond_training, report, said_of
 from services.monitor.domain.labels import Joined, Pair, affected_pairs, change_point, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -101,10 +102,21 @@ def _read_inputs(watch: ModelWatch, case: Case, cameras: list[CameraWatch], poli
         watched = [c for c in watch.cameras.values() if c.reference is not None]
         moving = sum(1 for c in watched if c.state >= State.WARN)
         case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)))
+    if not case.level_since or not case.faults:
+        _read_faults(case, cameras)
     if not case.requested:
         read_shape(case, [watch.cameras[name] for name in case.cameras], policy.shape)
     evidence = [e for c in cameras for e in c.evidence(4)]
     case.evidence = sorted(evidence, key=lambda e: (-e.statistic / e.threshold, e.camera_id, e.channel))[:16]
+
+
+def _read_faults(case: Case, cameras: list[CameraWatch]) -> None:
+    """What is broken, anew until the change is complete: half of a change may look like another one."""
+    if case.cause is not Cause.CAMERA:
+        case.faults = []
+        return
+    found = [report(camera, case.began_at) for camera in cameras if camera.camera_id in case.cameras]
+    case.faults = [fault for fault in found if fault is not None] or case.faults
 
 
 def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joined]]:
@@ -209,9 +221,8 @@ def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
         yield DriftFound(now, case.traceparent, incident, case.revision)
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
         yield _alert(case, now, "page", f"{case.model} is wrong more often since its {_what(case)} changed")
-    fault = _fault(watch, case)
-    if fault and "ticket" not in case.alerts:
-        yield _alert(case, now, "ticket", f"{', '.join(case.cameras)}: {fault}")
+    if case.faults and case.level_since and "ticket" not in case.alerts:
+        yield _alert(case, now, "ticket", said_of(case.faults))
 
 
 def _what(case: Case) -> str:
@@ -223,14 +234,6 @@ def _what(case: Case) -> str:
 def _alert(case: Case, now: float, severity: str, summary: str) -> Alert:
     case.alerts.append(severity)
     return Alert(now, case.traceparent, derive("alert", case.id, severity), case.model, case.id, severity, summary)
-
-
-def _fault(watch: ModelWatch, case: Case) -> str:
-    """What is broken when a camera is, and no retraining can help; empty otherwise."""
-    if case.cause is not Cause.CAMERA or not case.level_since:
-        return ""
-    faults = {watch.cameras[name].fault() for name in case.cameras if name in watch.cameras}
-    return faults.pop() if len(faults) == 1 else ""
 
 
 def stake(watch: ModelWatch, case: Case) -> Stake:
@@ -245,10 +248,9 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     unsure = not case.level_since or _undecided(watch, case)
     if unsure and now - case.detected_at < policy.shape.level_wait_seconds:
         return
-    fault = _fault(watch, case)
     no = (
-        ("camera_fault", f"camera_fault: {fault}")
-        if fault
+        ("camera_fault", f"camera_fault: {said_of(case.faults)}")
+        if beyond_training(case.faults)
         else objection(watch.ledger, stake(watch, case), now, policy.retrain)
     )
     if no is not None:

@@ -197,6 +197,19 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class CameraFault:
+    """What is broken in a camera, since when (seconds since 1970), and an asset of before and one of after; an asset is
+    empty where none is remembered.
+    """
+
+    camera_id: str
+    kind: str
+    since: float
+    before_asset_id: str
+    after_asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One drift of one model version, as far as it is understood; times are seconds since 1970, 0 where unknown."""
 
@@ -216,6 +229,7 @@ class Incident:
     risk: Risk | None
     closed_at: float
     trigger_asset_id: str
+    faults: tuple[CameraFault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

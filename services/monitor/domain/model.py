@@ -103,6 +103,7 @@ class ModelWatch:
         number = self.classes.setdefault(item.class_name, len(self.classes))
         was = camera.state
         if camera.take(item.at, item.features, number, tuple(self.classes), policy, self.pooled):
+            camera.remember(item.at, item.asset_id)
             if was < State.ALARM <= camera.state:
                 camera.trigger = (item.asset_id, item.traceparent)
             if was is State.LEARNING and camera.reference is not None:

@@ -184,6 +184,42 @@ class RiskEvidence(_message.Message):
 Global___RiskEvidence: _TypeAlias = RiskEvidence  # noqa: Y015
 
 @_typing.final
+class CameraFault(_message.Message):
+    """What is broken in one camera."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    BEFORE_ASSET_ID_FIELD_NUMBER: _builtins.int
+    AFTER_ASSET_ID_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    kind: _builtins.str
+    """frozen, dark, blur, dead pixels, shifted, or no contrast."""
+    before_asset_id: _builtins.str
+    """A frame of before and one of after; empty where none is remembered."""
+    after_asset_id: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        before_asset_id: _builtins.str = ...,
+        after_asset_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_asset_id", b"after_asset_id", "before_asset_id", b"before_asset_id", "camera_id", b"camera_id", "kind", b"kind", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CameraFault: _TypeAlias = CameraFault  # noqa: Y015
+
+@_typing.final
 class Incident(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -203,6 +239,7 @@ class Incident(_message.Message):
     RISK_FIELD_NUMBER: _builtins.int
     CLOSED_AT_FIELD_NUMBER: _builtins.int
     TRIGGER_ASSET_ID_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -232,6 +269,10 @@ class Incident(_message.Message):
     def risk(self) -> Global___RiskEvidence: ...
     @_builtins.property
     def closed_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___CameraFault]:
+        """When the cause is a camera: what is broken."""
+
     def __init__(
         self,
         *,
@@ -251,10 +292,11 @@ class Incident(_message.Message):
         risk: Global___RiskEvidence | None = ...,
         closed_at: _timestamp_pb2.Timestamp | None = ...,
         trigger_asset_id: _builtins.str = ...,
+        faults: _abc.Iterable[Global___CameraFault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "risk", b"risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "harm", b"harm", "id", b"id", "level_since", b"level_since", "model", b"model", "risk", b"risk", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "id", b"id", "level_since", b"level_since", "model", b"model", "risk", b"risk", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
