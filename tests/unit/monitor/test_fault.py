@@ -23,7 +23,8 @@ def scenes(rng: np.random.Generator) -> Frames:
     """Smooth grey pictures [n, 24, 24], 0..1, each of its own light, contrast and layout."""
     count = BEFORE + AFTER
     coarse = 0.5 + rng.uniform(-0.5, 0.5, (count, 6, 6)) * rng.uniform(0.2, 1.0, (count, 1, 1))
-    return np.kron(coarse, np.ones((4, 4))) * rng.uniform(0.6, 0.9, (count, 1, 1)) + 0.05
+    found: Frames = np.kron(coarse, np.ones((4, 4))) * rng.uniform(0.6, 0.9, (count, 1, 1)) + 0.05
+    return found
 
 
 def blurred(frames: Frames) -> Frames:
