@@ -156,14 +156,14 @@ def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int
     """Camera when the picture of a few cameras changed and the others stand still, else scene; a change of labels
     stays one.
 
-    A picture that changed moves the pixels; or, framed otherwise, it moves the embedding while the pixels stay. Where
-    the mix of classes moves furthest and no pixel does, other things pass before a camera that is as good as ever.
+    A picture that changed moves the pixels; or, framed otherwise, the embedding and the model's confidence. Where the
+    mix of classes moves furthest and the model is as sure as ever, other things pass before a good camera.
     """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
     few = watched >= 3 and moving <= max(1, watched // 3)
     alarmed = [e for c in drifted for e in c.evidence(64) if e.statistic >= e.threshold]
-    pixels = any(group(e.channel) == "pixels" for e in alarmed)
+    seen = any(group(e.channel) in ("pixels", "confidence") for e in alarmed)
     furthest = max(alarmed, key=lambda e: e.statistic / e.threshold, default=None)
-    picture = pixels or (furthest is not None and group(furthest.channel) != "classes")
+    picture = seen or (furthest is not None and group(furthest.channel) != "classes")
     return Cause.CAMERA if few and picture else Cause.SCENE

@@ -68,18 +68,28 @@ def diagnose(camera: CameraWatch, since: float) -> Fault | None:
         return None
     light, contrast = (_ratio(camera, shift, error, name) for name in ("brightness", "contrast"))
     sharpness, motion = (_ratio(camera, shift, error, name) for name in ("sharpness", "frame_difference"))
-    detail, still = sharpness.minus(contrast, 2.0), motion.minus(contrast)
+    darker = light.fell() and contrast.fell() and contrast.value < light.value / 2.0
+    gain = light if darker and light.value < contrast.value else contrast
+    detail = sharpness.minus(contrast, 2.0)
     if contrast.fell(_TENTH):
         return Fault.FLAT
-    if motion.fell(_HALVED / 2.0) and still.fell(_HALVED / 2.0) and not detail.fell(_HALVED):
+    if _stands_still(motion, motion.minus(gain), detail):
         return Fault.FROZEN
-    if light.fell() and contrast.fell() and contrast.value < light.value / 2.0:
+    if darker:
         return Fault.DARK
     if detail.fell():
         return Fault.BLUR
     if detail.rose() and not motion.rose():
         return Fault.DEAD_PIXELS
     return Fault.SHIFTED if _embedding_moved(camera) and not (motion.rose() or light.rose()) else None
+
+
+def _stands_still(motion: Ratio, beside_gain: Ratio, detail: Ratio) -> bool:
+    """Whether the frames differ less than their light and contrast explain. Some motion may be left where each picture
+    is shown for some frames; then the pictures' detail is as it was.
+    """
+    less = motion.fell(_HALVED / 2.0) and beside_gain.fell(_HALVED / 2.0)
+    return less and (motion.fell(_TENTH) or not (detail.fell(_HALVED) or detail.rose(_HALVED)))
 
 
 def recent(camera: CameraWatch, since: float) -> tuple[Vector | None, Vector]:

@@ -77,6 +77,7 @@ def lines(outcomes: Iterable[Outcome], truths: Mapping[str, Truth], *, judged: b
         _line("cause right", 0.85, True, due, lambda p: float(p.outcome.cause == p.truth.cell.cause)),
         _line("camera faults, precision", 0.95, True, [p for p in pairs if p.fault_said], lambda p: p.fault_right),
         _line("camera faults, recall", 0.90, True, _faulty(pairs), lambda p: p.fault_right),
+        _line("what is broken, right (no aim)", 0.0, True, [p for p in pairs if p.fault_right], _kind),
         _line("accuracy without labels, off by", 0.08, False, known, _off),
         _line(f"its {LEVEL:.0%} interval covers", 0.85, True, known, _covers),
         _line("it is stated (no aim)", 0.0, True, asked, lambda p: float(not p.outcome.unknown)),
@@ -85,6 +86,10 @@ def lines(outcomes: Iterable[Outcome], truths: Mapping[str, Truth], *, judged: b
 
 def _faulty(pairs: Sequence[Pair]) -> list[Pair]:
     return [p for p in pairs if p.truth.cell.cause == "camera"]
+
+
+def _kind(pair: Pair) -> float:
+    return float(pair.outcome.fault == pair.truth.cell.kind)
 
 
 def _off(pair: Pair) -> float:
