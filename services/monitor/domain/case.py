@@ -67,8 +67,12 @@ class Case:
             risk=self.risk,
             closed_at=self.closed_at,
             trigger_asset_id=self.trigger_asset_id,
-            faults=tuple(self.faults),
+            faults=tuple(self.broken()),
         )
+
+    def broken(self) -> list[CameraFault]:
+        """What is broken, while a camera is the cause."""
+        return self.faults if self.cause is Cause.CAMERA else []
 
     def news(self) -> Incident | None:
         """The incident, when something about it that others act on has changed since it was last said."""

@@ -221,8 +221,8 @@ def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
         yield DriftFound(now, case.traceparent, incident, case.revision)
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
         yield _alert(case, now, "page", f"{case.model} is wrong more often since its {_what(case)} changed")
-    if case.faults and case.level_since and "ticket" not in case.alerts:
-        yield _alert(case, now, "ticket", said_of(case.faults))
+    if case.broken() and case.level_since and "ticket" not in case.alerts:
+        yield _alert(case, now, "ticket", said_of(case.broken()))
 
 
 def _what(case: Case) -> str:
@@ -249,8 +249,8 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     if unsure and now - case.detected_at < policy.shape.level_wait_seconds:
         return
     no = (
-        ("camera_fault", f"camera_fault: {said_of(case.faults)}")
-        if beyond_training(case.faults)
+        ("camera_fault", f"camera_fault: {said_of(case.broken())}")
+        if beyond_training(case.broken())
         else objection(watch.ledger, stake(watch, case), now, policy.retrain)
     )
     if no is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,9 +12,26 @@ from services.ingest.domain.pixels import differences, measure
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case, read_cause
 from services.monitor.domain.channels import WIDTH
-from services.monitor.domain.events import CameraFault, Cause, State
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import (
+    Alert,
+    CameraFault,
+    Cause,
+    DriftFound,
+    Finding,
+    Harm,
+    Input,
+    Labelled,
+    PredictionOf,
+    Refusal,
+    Request,
+    Seen,
+    State,
+    VersionKnown,
+)
 from services.monitor.domain.fault import Fault, beyond_training, diagnose, report, said_of
-from tests.unit.monitor.worlds import policy
+from services.monitor.wire import incident_message
+from tests.unit.monitor.worlds import EPOCH, policy
 
 BEFORE = 600
 AFTER = 200
@@ -42,15 +61,20 @@ def noisy(frames: Frames) -> Frames:
     return frames + np.random.default_rng(4).normal(0.0, 0.15, frames.shape)
 
 
+def pixels_of(frames: Frames) -> list[list[float]]:
+    """The nine pixel channels of each frame, as ingest measures them."""
+    statistics, thumbnails = measure(np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)[..., None])
+    moved = differences(None, [one.tobytes() for one in thumbnails])
+    return [[*s[:8], np.nan if d is None else d] for s, d in zip(statistics, moved, strict=True)]
+
+
 def watched(frames: Frames, embedding: float = 0.0) -> CameraWatch:
     """A camera that saw `frames`; from `BEFORE` on, the embedding has moved so many standard deviations."""
     rng = np.random.default_rng(9)
-    statistics, thumbnails = measure(np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)[..., None])
-    moved = differences(None, [one.tobytes() for one in thumbnails])
     camera, rules = CameraWatch("gate-1"), policy()
-    for n, (figures, step) in enumerate(zip(statistics, moved, strict=True)):
+    for n, pixels in enumerate(pixels_of(frames)):
         row = rng.normal(size=WIDTH)
-        row[:9] = [*figures[:8], np.nan if step is None else step]
+        row[:9] = pixels
         row[13:] += embedding * (n >= BEFORE)
         if camera.take(float(n), tuple(row), 0, ("a",), rules, None):
             camera.remember(float(n), f"asset-{n}")
@@ -138,3 +162,50 @@ def test_the_picture_of_one_camera_of_many_is_a_camera_and_other_things_before_i
     assert other.bank is not None and other.reference is not None
     other.reference.names = tuple("class.a" if n.startswith("proj") else n for n in other.reference.names)
     assert read_cause(case, [other], 5, 1) is Cause.SCENE
+
+
+def test_a_broken_camera_among_others_gets_a_ticket_that_names_it_and_no_retraining() -> None:
+    engine = Engine.new(policy())
+    findings: list[Finding] = []
+    for batch in four_cameras(dark=2):
+        findings += engine.feed(batch)
+    last = [f.incident for f in findings if isinstance(f, DriftFound) and f.incident.faults][-1]
+    assert (last.cause, last.harm, last.cameras) == (Cause.CAMERA, Harm.CROSSED, ("gate-2",))
+    (fault,) = last.faults
+    assert (fault.camera_id, fault.kind) == ("gate-2", "dark")
+    assert abs(fault.since - last.began_at) <= 1.0 and abs(last.began_at - EPOCH - BEFORE / 4) <= 10.0
+    before, after = (int(asset.split("-")[0]) for asset in (fault.before_asset_id, fault.after_asset_id))
+    assert before < BEFORE + 20 < after + 20
+    assert ("ticket", "gate-2: dark") in {(f.severity, f.summary) for f in findings if isinstance(f, Alert)}
+    assert "camera_fault: gate-2: dark" in {f.reason for f in findings if isinstance(f, Refusal)}
+    assert not [f for f in findings if isinstance(f, Request)]
+    (message,) = incident_message(last).faults
+    assert (message.kind, message.before_asset_id) == ("dark", fault.before_asset_id)
+    assert message.since.seconds == int(fault.since)
+
+
+def four_cameras(dark: int) -> Iterator[list[tuple[str, bool, Input]]]:
+    """Four cameras at 4 frames a second; every third frame is labelled at once, and from `BEFORE` on one camera is dark
+    and the model wrong on every other of its frames.
+    """
+    rng = np.random.default_rng(11)
+    seen = []
+    for camera in range(4):
+        frames = scenes(np.random.default_rng(20 + camera))
+        frames[BEFORE:] *= 0.5 if camera == dark else 1.0
+        seen.append(pixels_of(frames))
+    yield [("registry/0", False, VersionKnown(EPOCH - 9, "r", "", "m", "1", "", "accepted", 0.05, 2000))]
+    for n in range(BEFORE + AFTER):
+        batch: list[tuple[str, bool, Input]] = []
+        for camera in range(4):
+            wrong = camera == dark and n >= BEFORE and n % 2 == 0
+            at, key, name = EPOCH + (n + camera / 4) / 4, f"{n}-{camera}", f"gate-{camera}"
+            row = (*seen[camera][n], *rng.normal(size=WIDTH - 9).tolist())
+            answer = "abcde"[n % 5]
+            batch.append((f"p/{camera}", True, Seen(at, key, "", "m", "1", "champion", name, key, answer, 0.9, row)))
+            said = (PredictionOf("m", "1", "champion", answer, 0.9),)
+            if n % 3 == 0:
+                truth = "abcde"[(n + wrong * (1 + n // 5 % 4)) % 5]
+                label = Labelled(at + 0.01, f"l{key}", "", key, name, at, 1, truth, "uniform", 0.3, said)
+                batch.append(("l/0", False, label))
+        yield batch

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--tuning", action="store_true", help="on digits, the eight families alone")
     chosen = parser.parse_args()
+    of = report.commit()
     ground = bench.Ground.of("digits" if chosen.tuning else chosen.data)
     if chosen.what == "truth":
         truth.write(ground.dataset.name, ground.model, bench.measure_truth(ground))
@@ -34,7 +35,7 @@ def main() -> None:
         outcomes, left_out = bench.play(ground, cells, chosen.seeds)
     except truth.OtherModel as error:
         parser.error(f"{error}: measure it anew by `truth`, and commit it before the run")
-    sys.stdout.write(report.write(ground, outcomes, left_out, tuning=chosen.tuning))
+    sys.stdout.write(report.write(ground, outcomes, left_out, of, tuning=chosen.tuning))
 
 
 def _may_be_seen(cell: Cell) -> bool:

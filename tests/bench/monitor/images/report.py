@@ -14,8 +14,8 @@ from tests.bench.monitor.images.score import Line
 from tests.bench.monitor.images.truth import Truth
 
 
-def write(ground: Ground, outcomes: Sequence[Outcome], left_out: int, *, tuning: bool) -> str:
-    """The report, also kept as JSON."""
+def write(ground: Ground, outcomes: Sequence[Outcome], left_out: int, code: str, *, tuning: bool) -> str:
+    """The report, also kept as JSON; `code` is the commit that was run."""
     name, truths = ground.dataset.name, truth.read(ground.dataset.name, ground.model)
     unseen = [o for o in outcomes if truths[o.cell].cell.kind not in TUNED_ON]
     parts = {
@@ -25,11 +25,11 @@ def write(ground: Ground, outcomes: Sequence[Outcome], left_out: int, *, tuning:
     }
     policies = {who: score.lines(make(outcomes), truths) for who, make in score.POLICIES.items()}
     document = {
-        "commit": commit(), "model": ground.model.digest, "left_out": left_out,
+        "commit": code, "model": ground.model.digest, "left_out": left_out,
         "outcomes": [o.document() for o in outcomes],
     }  # fmt: skip
     figures.write(f"monitor-images-{name}{'-tuning' if tuning else ''}", document)
-    head = f"{name}, model {ground.model.digest}, commit {commit()}, {left_out} worlds left out\n\n"
+    head = f"{name}, model {ground.model.digest}, commit {code}, {left_out} worlds left out\n\n"
     return "\n".join((head, *(aims(parts, policies)), cells(outcomes, truths)))
 
 
