@@ -47,7 +47,8 @@ def scenes(rng: np.random.Generator) -> Frames:
 
 
 def blurred(frames: Frames) -> Frames:
-    return np.mean([np.roll(frames, (dy, dx), (1, 2)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], axis=0)
+    found: Frames = np.mean([np.roll(frames, (dy, dx), (1, 2)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)], axis=0)
+    return found
 
 
 def with_dead_pixels(frames: Frames) -> Frames:
