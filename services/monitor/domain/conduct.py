@@ -292,7 +292,7 @@ def _close_if_over(watch: ModelWatch, case: Case, now: float, policy: Policy) ->
 
 def _close(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
     case.state, case.closed_at = State.OK, now
-    watch.labels.forgive()
+    watch.labels.forgive(harmless=case.harm is Harm.NONE)
     incident = case.news()
     watch.case = None
     if incident is not None:

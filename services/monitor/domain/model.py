@@ -120,11 +120,17 @@ class ModelWatch:
         joined = self.book.join(item, self.model)
         if joined is None or not joined.truth or joined.version != self.version:
             return None
-        if first and joined.origin == UNIFORM and self._untouched(joined.camera_id):
-            self.labels.update(joined, policy.labels)
+        if first and joined.origin == UNIFORM:
+            self._watch_label(joined, policy)
             if self.labels.alarmed() and not self.labels.trigger[0]:
                 self.labels.trigger = (item.asset_id, item.traceparent)
         return joined
+
+    def _watch_label(self, joined: Joined, policy: Policy) -> None:
+        if self._untouched(joined.camera_id):
+            self.labels.update(joined, policy.labels)
+        else:
+            self.labels.set_aside(joined)
 
     def _untouched(self, camera_id: str) -> bool:
         """Whether a camera's labels are still watched: not while an incident, of labels or of it, explains them."""

@@ -37,7 +37,8 @@ def _rivals(scale: int, seeds: int) -> dict[str, Any]:
 
 
 def _concepts(scale: int, seeds: int) -> dict[str, Any]:
-    return {"concepts": [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]}
+    found = [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]
+    return {"concepts": found, "harmless": _said(concepts.harmless(2 * seeds))}
 
 
 PARTS: Final = {"shifts": _shifts, "labels": _labels, "rivals": _rivals, "concepts": _concepts}
@@ -98,9 +99,20 @@ def concept_table(figures: Mapping[str, Any]) -> str:
     return table(("Stream", "Error", *who), body)
 
 
+def harmless_table(figures: Mapping[str, Any]) -> str:
+    """What the engine makes of a change that does no harm."""
+    row = figures["harmless"]
+    body = [
+        (what, f"{row[name]} of {row['seeds']}", row["before"][name])
+        for what, name in (("heard", "heard"), ("harm CONFIRMED", "confirmed"), ("a retraining asked for", "asked"))
+    ]
+    return table((concepts.HARMLESS, "after the change", f"before, in {concepts.QUIET * row['seeds']:,} labels"), body)
+
+
 _TABLES: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], str]]] = {
     ("shifts",): shift_table,
     ("label_null", "labels"): label_table,
     ("shift_rivals",): rival_table,
     ("concepts",): concept_table,
+    ("harmless",): harmless_table,
 }
