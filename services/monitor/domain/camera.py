@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import ceil, exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,19 @@ from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.profile import Profile
 from services.monitor.domain.reference import Reference, learn
 from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
+_GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
+
+
+def _rounded(error: float) -> float:
+    """Up to the next of a few values."""
+    return exp(ceil(_GRID * log(max(error, 1e-3))) / _GRID)
 
 
 @dataclass(slots=True)
@@ -34,7 +43,6 @@ class CameraWatch:
     reference: Reference | None = None
     bank: CusumBank | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
-    quiet: list[tuple[Vector, Vector]] = field(default_factory=list)
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
     last_at: float = 0.0
@@ -42,6 +50,8 @@ class CameraWatch:
     trigger: tuple[str, str] = ("", "")
     sights: list[tuple[float, str]] = field(default_factory=list)
     armed_for: float = -1.0
+    profile: Profile | None = None
+    calm: list[tuple[float, Vector, Vector]] = field(default_factory=list)
 
     def take(
         self,
@@ -80,6 +90,7 @@ class CameraWatch:
             return False
         size = int(np.ceil(2.0 * correlation_time(self.reference.rho)))
         self.block = min(max(policy.channels.block, size), policy.channels.block_max)
+        self._begin_profile(rows, numbers)
         self._arm(policy)
         self.state = State.OK
         self._remember(rows, numbers)
@@ -88,23 +99,49 @@ class CameraWatch:
         self.numbers = np.empty(self.block, dtype=np.int64)
         return True
 
-    def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
-        """The learning frames are the beginning of the trace; their times are not kept, so they lie evenly."""
+    def _blocks(self, rows: Vector, numbers: NDArray[np.int64]) -> Iterator[tuple[float, Vector]]:
+        """The learning frames in blocks, with the time of each one's end; their times are not kept, so they lie
+        evenly.
+        """
         assert self.reference is not None
         values = self.reference.standardise(rows, numbers)
-        starts = range(0, len(rows) - self.block + 1, self.block)
-        for start in starts:
-            part = values[start : start + self.block]
+        for start in range(0, len(rows) - self.block + 1, self.block):
             share = (start + self.block) / len(rows)
-            time = self.learning_since + share * (self.last_at - self.learning_since)
-            self.trace.add(time, self.block, self._score(part.mean(axis=0)), part.var(axis=0))
+            yield (
+                self.learning_since + share * (self.last_at - self.learning_since),
+                values[start : start + self.block],
+            )
+
+    def _begin_profile(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
+        assert self.reference is not None
+        self.profile = Profile.begin(self.reference.mean, self.learning_since)
+        for time, part in self._blocks(rows, numbers):
+            self._refine(self.profile, time, part.mean(axis=0), len(rows))
+
+    def _refine(self, profile: Profile, at: float, means: Vector, enough: int) -> None:
+        assert self.reference is not None
+        alike = correlation_time(self.reference.rho)
+        profile.learn(at, means, self.block / alike, enough / alike)
+
+    def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
+        """The learning frames are the beginning of the trace."""
+        for time, part in self._blocks(rows, numbers):
+            self.trace.add(time, self.block, self._score(time, part.mean(axis=0)), part.var(axis=0))
+
+    def _known(self) -> Profile:
+        """The profile; a camera out of a snapshot of before there was one goes on from its reference alone."""
+        assert self.reference is not None
+        if self.profile is None:
+            self.profile = Profile.begin(self.reference.mean, self.last_at)
+            self.profile.learn(self.last_at, self.reference.mean, self.reference.effective(), np.inf)
+        return self.profile
 
     def _arm(self, policy: Policy) -> None:
-        """Thresholds for what the reference is worth by now."""
+        """Thresholds for what is known by now of what to expect at this hour."""
         assert self.reference is not None
         active = max(int(self.reference.active.sum()), 1)
         step = block_deviation(self.reference.rho, self.block)
-        error = round(1.0 / (np.sqrt(self.reference.effective()) * step), 2)
+        error = _rounded(self._known().error(self.last_at) / step)
         if error == self.armed_for:
             return
         self.armed_for = error
@@ -121,10 +158,10 @@ class CameraWatch:
             self.bank = CusumBank(np.full(width, allowance), alarm * factor)
         self.bank.allowance, self.bank.limit = np.full(width, allowance), alarm * factor
 
-    def _score(self, means: Vector) -> Vector:
+    def _score(self, at: float, means: Vector) -> Vector:
         assert self.reference is not None
         step = block_deviation(self.reference.rho, self.block)
-        scores: Vector = (means - self.reference.mean) / (self.reference.spread() * step)
+        scores: Vector = (means - self._known().expected(at)) / (self.reference.spread() * step)
         return np.where(self.reference.active, scores, np.nan)
 
     def _judge(self, at: float, policy: Policy) -> None:
@@ -136,7 +173,8 @@ class CameraWatch:
             means, spreads = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
         means[absent] = np.nan
         self.filled = 0
-        scores = self._score(means)
+        self._arm(policy)
+        scores = self._score(at, means)
         self.bank.update(scores)
         self.trace.add(at, self.block, np.nan_to_num(scores), spreads)
         self._settle(policy, means, spreads)
@@ -151,18 +189,23 @@ class CameraWatch:
             return
         if self.bank.alarmed().any():
             self.state = State.ALARM
-            self.quiet, self.quiet_frames, self.trace.pinned = [], 0, True
+            self.calm, self.quiet_frames, self.trace.pinned = [], 0, True
             return
         self.state = State.WARN if (statistic >= self.warn).any() else State.OK
         if self.state is State.WARN or (statistic >= self.warn / 2).any():
-            self.quiet = []
+            self.calm = []
             return
-        self.quiet.append((means, spreads))
-        if len(self.quiet) > _GUARD and self.reference.frames < policy.reference.frames_max:
-            means, spreads = self.quiet.pop(0)
-            self.reference.grow(means, spreads, self.block)
-            self._arm(policy)
-        del self.quiet[:-_GUARD]
+        self.calm.append((self.last_at, means, spreads))
+        if len(self.calm) > _GUARD:
+            self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+
+    def _take_in(self, at: float, means: Vector, spreads: Vector, frames_max: int) -> None:
+        """A block that has long been quiet tells more of what is normal."""
+        assert self.reference is not None
+        profile = self._known()
+        if self.reference.frames < frames_max:
+            self.reference.grow(means - profile.expected(at), spreads, self.block)
+        self._refine(profile, at, means, frames_max)
 
     def remember(self, at: float, asset_id: str) -> None:
         """Note the last frame of a block while nothing is wrong: what the camera saw before, should something be."""
@@ -174,14 +217,15 @@ class CameraWatch:
         if self.bank is not None:
             self.bank.reset()
             self.state = State.OK
-        self.quiet, self.quiet_frames, self.trace.pinned = [], 0, False
+        self.calm, self.quiet_frames, self.trace.pinned = [], 0, False
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
+        self.profile = None
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.empty((64, WIDTH)), np.empty(64, dtype=np.int64)
-        self.quiet, self.quiet_frames, self.trace = [], 0, Trace()
+        self.calm, self.quiet_frames, self.trace = [], 0, Trace()
 
     def spread(self) -> Vector | None:
         """The channels' spread in their own units, shape (features,), for other cameras to lean on."""
@@ -199,7 +243,7 @@ class CameraWatch:
         statistic, blocks = self.bank.statistic(), min(5, len(self.trace.times))
         step = block_deviation(self.reference.rho, self.block)
         shift = self.trace.matrix()[-blocks:].mean(axis=0) * self.reference.deviation * step
-        mean = self.reference.centre + self.reference.mean * self.reference.scale
+        mean = self.reference.centre + self._known().expected(self.last_at) * self.reference.scale
         order = [int(i) for i in np.argsort(-statistic, kind="stable")[:most] if statistic[i] > 0.0]
         return tuple(
             Evidence(

@@ -25,6 +25,7 @@ from services.monitor.domain import (
     labels,
     merge,
     model,
+    profile,
     recency,
     reference,
     retraining,
@@ -43,7 +44,7 @@ _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace),
+    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial),
 )
 _CLASSES: Final = {

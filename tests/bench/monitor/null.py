@@ -44,7 +44,7 @@ def measure(noise: Noise, camera_frames: int, scene_frames: int, seed: int) -> T
     tally = Tally(noise.name)
     begun = time.process_time()
     while tally.frames < camera_frames:
-        run(Scene(noise, seed, scene_frames, labelled=0.02), tally)
+        run(Scene(noise, seed, scene_frames, labelled=0.02, rate=1.0 if noise.cycle else 20.0), tally)
         seed += 1
     tally.seconds = time.process_time() - begun
     return tally
