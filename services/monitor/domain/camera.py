@@ -21,6 +21,7 @@ from services.monitor.domain.trace import Trace
 
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
+_ALLOWANCES = (1.0, 2.0)  # Times the policy's: the second finds a shift of one deviation of a frame sooner.
 _GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
 
@@ -139,24 +140,29 @@ class CameraWatch:
     def _arm(self, policy: Policy) -> None:
         """Thresholds for what is known by now of what to expect at this hour."""
         assert self.reference is not None
-        active = max(int(self.reference.active.sum()), 1)
         step = block_deviation(self.reference.rho, self.block)
         error = _rounded(self._known().error(self.last_at) / step)
         if error == self.armed_for:
             return
         self.armed_for = error
-        allowance = policy.channels.allowance + error
-        steps = 2.0 * active / self.block
-        width = len(self.reference.names)
-        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
-        alarm = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_alarm * steps)
-        warn = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_warn * steps)
+        allowances = np.array([times * policy.channels.allowance + error for times in _ALLOWANCES])
+        channels = policy.channels
+        limits = np.array([self._limit(a, error, channels.run_length_alarm) for a in allowances])
+        warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
         skew = np.abs(self.reference.skew) * step  # of a block mean
-        factor = np.array([skew_factor(allowance, one) for one in skew])
-        self.warn = warn * factor
+        factors = np.array([[skew_factor(a, one) for one in skew] for a in allowances])
+        limit, allowance = limits[:, None] * factors, np.repeat(allowances[:, None], len(skew), axis=1)
+        self.warn = float((warnings / limits).max()) * limit[0]
         if self.bank is None:
-            self.bank = CusumBank(np.full(width, allowance), alarm * factor)
-        self.bank.allowance, self.bank.limit = np.full(width, allowance), alarm * factor
+            self.bank = CusumBank(allowance, limit)
+        self.bank.arm(allowance, limit)
+
+    def _limit(self, allowance: float, error: float, frames: float) -> float:
+        """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
+        assert self.reference is not None
+        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
+        steps = frames * len(_ALLOWANCES) * 2.0 * max(int(self.reference.active.sum()), 1) / self.block
+        return unit * threshold(allowance / unit, error / unit, steps)
 
     def _score(self, at: float, means: Vector) -> Vector:
         assert self.reference is not None
@@ -184,7 +190,7 @@ class CameraWatch:
         assert self.reference is not None and self.bank is not None
         statistic = self.bank.statistic()
         if self.state >= State.ALARM:
-            low = bool((statistic < self.bank.limit / 2).all())
+            low = bool((self.bank.reach() < 0.5).all())
             self.quiet_frames = self.quiet_frames + self.block if low else 0
             return
         if self.bank.alarmed().any():
@@ -251,7 +257,7 @@ class CameraWatch:
                 camera_id=self.camera_id,
                 detector=self.bank.name,
                 statistic=float(statistic[i]),
-                threshold=float(self.bank.limit[i]),
+                threshold=float(self.bank.threshold()[i]),
                 reference_mean=float(mean[i]),
                 current_mean=float(mean[i] + shift[i] * self.reference.scale[i]),
                 shift_sigma=float(shift[i] / self.reference.deviation[i]),

@@ -33,16 +33,10 @@ from services.monitor.domain import (
     trace,
 )
 from services.monitor.domain.challenge import betting, pairs, trial
-from services.monitor.domain.detectors.adwin import AdwinBank
-from services.monitor.domain.detectors.cusum import CusumBank
-from services.monitor.domain.detectors.kswin import KswinBank
-from services.monitor.domain.detectors.mixture import MixtureDetector
-from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
+from services.monitor.domain.detectors import registry
 
 CODEC: Final = 1
-_DETECTORS: Final = {
-    kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
-}
+_DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial),
