@@ -9,7 +9,8 @@ from math import ceil, exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from services.monitor.domain.channels import WIDTH
+from services.monitor.domain import batch_test
+from services.monitor.domain.channels import FEATURES, WIDTH
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
@@ -21,6 +22,7 @@ from services.monitor.domain.trace import Trace
 
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
+_DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
 _ALLOWANCES = (1.0, 2.0)  # Times the policy's: the second finds a shift of one deviation of a frame sooner.
 _GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
@@ -53,6 +55,8 @@ class CameraWatch:
     armed_for: float = -1.0
     profile: Profile | None = None
     calm: list[tuple[float, Vector, Vector]] = field(default_factory=list)
+    alarmed_at: float = 0.0
+    fresh: int = 0
 
     def take(
         self,
@@ -192,9 +196,10 @@ class CameraWatch:
         if self.state >= State.ALARM:
             low = bool((self.bank.reach() < 0.5).all())
             self.quiet_frames = self.quiet_frames + self.block if low else 0
+            self._confirm()
             return
         if self.bank.alarmed().any():
-            self.state = State.ALARM
+            self.state, self.alarmed_at, self.fresh = State.ALARM, self.last_at, 0
             self.calm, self.quiet_frames, self.trace.pinned = [], 0, True
             return
         self.state = State.WARN if (statistic >= self.warn).any() else State.OK
@@ -204,6 +209,21 @@ class CameraWatch:
         self.calm.append((self.last_at, means, spreads))
         if len(self.calm) > _GUARD:
             self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+
+    def _confirm(self) -> None:
+        """CONFIRMED, if frames after the alarm differ from those well before it: tested once, on frames that did not
+        raise it.
+        """
+        self.fresh += 1
+        if self.fresh != batch_test.BLOCKS * batch_test.FRESH + 1:  # The block after the alarm still resembles it.
+            return
+        times, size = np.array(self.trace.times), self.block * batch_test.BLOCKS
+        means, ends = self.trace.matrix(), np.array(self.trace.frames)
+        old = times <= self.alarmed_at
+        before = batch_test.stretches(means[old], ends[old].tolist(), size)[:-_DOUBTFUL]
+        after = batch_test.stretches(means[~old], ends[~old].tolist(), size)
+        if batch_test.p_value(before, after[-batch_test.FRESH :]) <= batch_test.LEVEL:
+            self.state = State.CONFIRMED
 
     def _take_in(self, at: float, means: Vector, spreads: Vector, frames_max: int) -> None:
         """A block that has long been quiet tells more of what is normal."""

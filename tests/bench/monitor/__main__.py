@@ -1,8 +1,8 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|labels|rivals|concepts ...] [--quick] [--frames N] [--seeds N]
+    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts ...] [--quick] [--frames N] [...]
 
-`delay` is the last four. Figures go to `.irisloop/bench/monitor-null.json` and `monitor-delay.json`, rows as they are
+`delay` is the last five. Figures go to `.irisloop/bench/monitor-null.json` and `monitor-delay.json`, rows as they are
 measured to standard error, tables to standard output; what is not measured this time stands there from the last.
 """
 

@@ -185,7 +185,7 @@ def test_a_bank_of_an_older_snapshot_goes_on_with_more_rules() -> None:
     bank = CusumBank.load({**old, "fired": np.zeros(2, dtype=np.bool_)})
     bank.arm(np.array([[0.5, 0.5], [1.0, 1.0]]), np.array([[9.0, 9.0], [6.0, 6.0]]))
     bank.update(np.array([2.0, 0.0]))
-    assert bank.up.tolist() == [[4.5, 0.0], [4.0, 0.0]]
+    assert np.array_equal(bank.up, [[4.5, 0.0], [4.0, 0.0]])
 
 
 def test_a_threshold_gives_the_run_length_that_was_asked_for() -> None:

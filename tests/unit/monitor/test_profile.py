@@ -101,7 +101,7 @@ def test_a_day_and_a_half_with_a_cycle_raises_no_alarm_and_a_step_after_it_does(
     assert State.OK <= camera.state <= State.WARN
     assert engine.models["m"].incidents == []
     engine.feed(frames(150, first=13_000, moved=1.5))
-    assert engine.models["m"].cameras["c"].state is State.ALARM
+    assert camera.state is State.ALARM
     assert camera.evidence(1)[0].channel == "pixels.brightness"
 
 

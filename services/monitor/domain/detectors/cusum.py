@@ -24,7 +24,8 @@ class CusumBank:
 
     def __init__(self, allowance: Vector, limit: Vector) -> None:
         """`allowance` and `limit`, shape (width,) or (rules, width), are in standard deviations of a step."""
-        self.up, self.down = np.zeros(np.atleast_2d(limit).shape), np.zeros(np.atleast_2d(limit).shape)
+        self.up: Vector = np.zeros(np.atleast_2d(limit).shape)
+        self.down: Vector = np.zeros(np.atleast_2d(limit).shape)
         self.fired = np.zeros(np.shape(limit)[-1], dtype=np.bool_)
         self.arm(allowance, limit)
 
@@ -39,7 +40,8 @@ class CusumBank:
 
     def arm(self, allowance: Vector, limit: Vector) -> None:
         """Other allowances and limits from now on; a rule that is new begins with the first one's sums."""
-        self.allowance, self.limit = np.atleast_2d(allowance), np.atleast_2d(limit)
+        self.allowance: Vector = np.atleast_2d(allowance)
+        self.limit: Vector = np.atleast_2d(limit)
         if self.up.shape != self.limit.shape:
             self.up = np.repeat(self.up[:1], len(self.limit), axis=0)
             self.down = np.repeat(self.down[:1], len(self.limit), axis=0)
@@ -60,11 +62,13 @@ class CusumBank:
 
     def statistic(self) -> Vector:
         """The largest sum, in units of the first rule."""
-        return self.reach() * self.limit[0]
+        sums: Vector = self.reach() * self.limit[0]
+        return sums
 
     def threshold(self) -> Vector:
         """The first rule's limits."""
-        return self.limit[0]
+        limits: Vector = self.limit[0]
+        return limits
 
     def alarmed(self) -> Flags:
         """Streams that have passed their limit."""
