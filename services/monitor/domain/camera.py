@@ -23,7 +23,9 @@ from services.monitor.domain.trace import Trace
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
 _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
-_ALLOWANCES = (1.0, 2.0)  # Times the policy's: the second finds a shift of one deviation of a frame sooner.
+# Two rules: times the policy's allowance, and how many standard errors of what is expected besides. The second finds a
+# shift of one deviation of a frame sooner, and one as large as the first rule must take for an error.
+_ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
 _GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
 
@@ -149,7 +151,7 @@ class CameraWatch:
         if error == self.armed_for:
             return
         self.armed_for = error
-        allowances = np.array([times * policy.channels.allowance + error for times in _ALLOWANCES])
+        allowances = _ALLOWANCES @ [policy.channels.allowance, error]
         channels = policy.channels
         limits = np.array([self._limit(a, error, channels.run_length_alarm) for a in allowances])
         warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
