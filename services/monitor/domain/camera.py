@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.monitor.domain import batch_test
-from services.monitor.domain.channels import FEATURES, WIDTH
+from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
