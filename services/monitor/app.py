@@ -39,7 +39,7 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     settings = settings or MonitorSettings()
     bus = bus or KafkaBus(settings.common, service="monitor")
     policy = read_policy(settings.policy)
-    judge = Judge(policy)
+    judge = Judge(policy, settings.ticks)
     resources: list[AbstractAsyncContextManager[Any]] = []
     tasks: dict[str, Callable[[], Awaitable[None]]] = {"bus": bus.run}
     ready: list[Callable[[], str]] = [bus.waiting_for]

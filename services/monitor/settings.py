@@ -68,3 +68,6 @@ class MonitorSettings(ServiceSettings):
 
     pace_seconds: float = Field(default=1.0, ge=0, le=5)
     """The judge takes a batch at most so often, unless batches are full: its state is written with every batch."""
+
+    ticks: bool = True
+    """Whether the judge itself says when it is time to judge (`clock ticked`); off where ticks are played back."""

@@ -11,7 +11,14 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.registry.v1 import registry_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ALERT_RAISED, CHALLENGER_JUDGED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
+from irisloop.topics import (
+    ALERT_RAISED,
+    CHALLENGER_JUDGED,
+    CLOCK_TICKED,
+    DRIFT_DETECTED,
+    RETRAIN_DECLINED,
+    RETRAIN_REQUESTED,
+)
 from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import Delivery, Event
@@ -41,6 +48,7 @@ from services.monitor.domain.events import (
     VersionKnown,
 )
 from services.monitor.domain.retraining import derive
+from services.monitor.domain.ticks import Tick
 
 _ORIGINS: Final = {labeling_pb2.TASK_ORIGIN_UNIFORM: UNIFORM, labeling_pb2.TASK_ORIGIN_DRIFT: DRIFT}
 _ENDED: Final = {
@@ -226,6 +234,24 @@ def _rollout_known(delivery: Delivery[Any], value: registry_pb2.AliasesPublished
         started_at=seconds(r.started_at),
         stage_since=seconds(r.stage_since),
     )
+
+
+def tick_of(value: pb.ClockTicked) -> Tick:
+    """A tick of the topic. Raises `InvalidMessage`."""
+    if not value.HasField("watermark"):
+        raise InvalidMessage("watermark is empty", field="watermark")
+    return Tick(seconds(value.watermark), {f"{e.topic}/{e.partition}": e.end for e in value.ends})
+
+
+def tick_event(tick: Tick, clock: str) -> Event[pb.ClockTicked]:
+    """The inverse of `tick_of`, as an event."""
+    ends = [
+        pb.PartitionEnd(topic=topic, partition=int(partition), end=end)
+        for (topic, _, partition), end in sorted((s.rpartition("/"), end) for s, end in tick.ends.items())
+    ]
+    value = pb.ClockTicked(clock=clock, watermark=stamp(tick.watermark), ends=ends)
+    ce_id = derive("tick", clock, str(tick.watermark), *(f"{e.topic}/{e.partition}/{e.end}" for e in ends))
+    return Event(CLOCK_TICKED, clock, value, ce_id, moment(tick.watermark))
 
 
 def event_of(finding: Finding) -> Event[Any]:

@@ -289,6 +289,19 @@ CHALLENGER_JUDGED: Final[Topic[monitor_pb2.ChallengerJudged]] = Topic(
     max_message_bytes=1048576,
     log_append_time=False,
 )
+CLOCK_TICKED: Final[Topic[monitor_pb2.ClockTicked]] = Topic(
+    name='irisloop.monitor.clock.ticked.v1',
+    message=monitor_pb2.ClockTicked,
+    key='clock',
+    producer='monitor',
+    consumers=(Consumer('monitor', 'judge-drift', 'stream'),),
+    partitions=1,
+    retention_ms=2592000000,
+    retention_bytes=4294967296,
+    compacted=False,
+    max_message_bytes=1048576,
+    log_append_time=False,
+)
 SNAPSHOT_TAKEN: Final[Topic[monitor_pb2.SnapshotTaken]] = Topic(
     name='irisloop.monitor.snapshot.taken.v1',
     message=monitor_pb2.SnapshotTaken,
@@ -325,5 +338,6 @@ TOPICS: Final[tuple[Topic[Any], ...]] = (
     RETRAIN_REQUESTED,
     RETRAIN_DECLINED,
     CHALLENGER_JUDGED,
+    CLOCK_TICKED,
     SNAPSHOT_TAKEN,
 )

@@ -28,8 +28,10 @@ from services.monitor.domain.policy import Policy
 from services.monitor.domain.quality.book import TruthBook
 from services.monitor.domain.quality.traffic import Traffic
 from services.monitor.domain.quality.truth import Truth
+from services.monitor.domain.ticks import Arrival, Gate, Tick, exact
 
 TICK = 1.0  # Seconds of event time between two looks at a model.
+STEP = 0.5  # Seconds of event time between two proposals to judge.
 
 
 @dataclass(slots=True)
@@ -45,6 +47,7 @@ class Engine:
     taken: int = 0
     truth: TruthBook = field(default_factory=TruthBook)
     traffic: Traffic = field(default_factory=Traffic)
+    gate: Gate = field(default_factory=Gate)
 
     @classmethod
     def new(cls, policy: Policy) -> Engine:
@@ -56,6 +59,33 @@ class Engine:
         """Take (partition, whether it holds others back, input); say what can be said by now."""
         self.merger.add(items)
         return list(self._run(self.merger.release()))
+
+    def hear(self, arrivals: Sequence[Arrival], ticks: Iterable[tuple[int, Tick]] = ()) -> None:
+        """Take records of the bus, and ticks with their offsets; what they let through is judged by `advance`."""
+        self.gate.add(arrivals)
+        for arrival in arrivals:
+            self.merger.note(arrival.source, arrival.holds, arrival.at)
+        for offset, tick in ticks:
+            self.gate.tick(offset, tick)
+
+    def propose(self, everything: bool = False) -> Tick | None:
+        """The tick that it is time for: up to where no earlier record is expected, or everything; None without one."""
+        merger, gate = self.merger, self.gate
+        watermark = exact(max(merger.newest, gate.watermark) if everything else merger.watermark())
+        if watermark < gate.watermark + (0.0 if everything else STEP):
+            return None
+        if not any(arrival.at <= watermark for arrival in gate.waiting):
+            return None
+        return Tick(watermark, gate.moved())
+
+    def advance(self) -> list[Finding] | None:
+        """Judge what the ticks let through; None when there was no tick to go by."""
+        findings: list[Finding] | None = None
+        for released in self.gate.release():
+            self.learn(arrival.truth for arrival in released if arrival.truth is not None)
+            items = [arrival.item for arrival in released if arrival.item is not None]
+            findings = [*(findings or ()), *self._run(items)]
+        return findings
 
     def learn(self, truths: Iterable[Truth]) -> None:
         """Count labels, as soon as they are read."""

@@ -1,8 +1,8 @@
 """Puts the records of many partitions into one order, (event time, ce_id), so that a replay gives the same verdicts.
 
-A partition is trusted to be in order up to `lateness`; the slowest one holds the others back until it is `idle`
-seconds of
-event time behind, and so is a partition that has not been seen yet.
+A partition is trusted to be in order up to `lateness`; the slowest one holds the others back until it is `idle` seconds
+of event time behind, and so is a partition that has not been seen yet. On the bus it only proposes when; `ticks`
+decides.
 """
 
 from __future__ import annotations
@@ -33,13 +33,18 @@ class Merger:
     def add(self, items: Iterable[tuple[str, bool, Input]]) -> None:
         """Take (partition, whether the partition holds others back, input) in the order they were read."""
         for source, holds, item in items:
-            self.first = min(self.first, item.at) if self.first else item.at
-            self.newest = max(self.newest, item.at)
-            if holds:
-                self.fronts[source] = max(self.fronts.get(source, 0.0), item.at)
+            self.note(source, holds, item.at)
             self.late += item.at < self.released
             self.arrivals += 1
             heappush(self.waiting, (item.at, item.ce_id, self.arrivals, item))
+
+    def note(self, source: str, holds: bool, at: float) -> None:
+        """A partition has been read up to that time."""
+        self.first = min(self.first, at) if self.first else at
+        if at > self.newest:
+            self.newest = at
+        if holds and at > self.fronts.get(source, 0.0):
+            self.fronts[source] = at
 
     def watermark(self) -> float:
         """Event time up to which everything is here, as far as one can know."""

@@ -1,7 +1,7 @@
 """The state cut into pieces by key, so that what has not changed need not be written again.
 
 @keyframe                 everything that is needed has been written since
-@merge                    inputs that wait for their turn, the clock, the names of the models
+@merge                    how far each partition was read, the last tick, the clock, the names of the models
 @truth                    what became of the labels, and where the horizon lies
 @truth/<bucket>           labels and predictions that metrics are counted from, in 512 buckets by asset
 @traffic                  which hours of predictions are counted
@@ -29,6 +29,7 @@ from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.quality import pieces as truths
 from services.monitor.domain.snapshot import dump, load
+from services.monitor.domain.ticks import Gate
 from services.monitor.domain.trace import CAPACITY, Trace
 
 KEYFRAME: Final = "@keyframe"
@@ -54,7 +55,8 @@ class Snapshots:
             self._stamps = {}
             pieces.append((KEYFRAME, b""))
         self._count += 1
-        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models)])))
+        gate = [engine.gate.watermark, engine.gate.ends, engine.gate.late]
+        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models), gate])))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
         pieces += [
@@ -137,7 +139,11 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     held = {key: load(piece) for key, piece in pieces.items() if truths.holds(key)}
     truths.join(held, engine.truth)
     truths.join_traffic(held, engine.traffic)
-    engine.merger, engine.clock, engine.taken, names = load(pieces[_MERGE])
+    engine.merger, engine.clock, engine.taken, names, *gate = load(pieces[_MERGE])
+    if gate:
+        engine.gate = Gate(*gate[0])
+    else:  # Codec 1, where inputs that waited were part of the state: they wait in the merger.
+        engine.gate = Gate(engine.merger.released)
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
     for name in names:

@@ -35,7 +35,8 @@ from services.monitor.domain import (
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 
-CODEC: Final = 1
+CODEC: Final = 2
+"""1: inputs that waited for their turn were part of `@merge`. Earlier codecs are still read."""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),

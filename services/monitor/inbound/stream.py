@@ -10,6 +10,7 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import (
     ALIASES_PUBLISHED,
     ANNOTATION_CONFIRMED,
+    CLOCK_TICKED,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
     RUN_FINISHED,
@@ -17,7 +18,7 @@ from irisloop.topics import (
     VERSION_JUDGED,
 )
 
-from services.common.bus import Bus, Delivery, Event, Outcome, Stream
+from services.common.bus import Bus, Delivery, Event, Outcome, Position, Stream
 from services.common.errors import InvalidMessage, PoisonedDelivery
 from services.common.metrics import (
     MONITOR_CHALLENGER_E_VALUE,
@@ -30,10 +31,11 @@ from services.common.metrics import (
 )
 from services.common.telemetry import log
 from services.monitor import wire
-from services.monitor.domain.events import Input, Judged
+from services.monitor.domain.events import Judged
 from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
+from services.monitor.domain.ticks import Arrival, Tick
 from services.monitor.handlers import Judge, Judgement
 from services.monitor.inbound.gauges import Gauges
 from services.monitor.wire_quality import truth_of
@@ -48,6 +50,7 @@ TOPICS: Final = (
     VERSION_JUDGED,
     DEPLOYMENT_CHANGED,
     ALIASES_PUBLISHED,
+    CLOCK_TICKED,
 )
 _HOLDS: Final = PREDICTION_MADE.name
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
@@ -65,6 +68,7 @@ class DriftStream:
         self._silent = 0
         self._late = 0
         self._gauges = Gauges()
+        self._ticks_read = 0
         self.restored = False
 
     def stream(self) -> Stream:
@@ -76,21 +80,22 @@ class DriftStream:
         return "" if self.restored else "the judge's state"
 
     async def restore(self, unit: int, bus: Bus) -> None:
-        """Read what was written since the newest keyframe; pieces of another codec are left out, and learnt anew."""
+        """Read what was written since the newest keyframe; earlier codecs are read, pieces of a later one left out."""
         pieces = await _read(bus)
         await asyncio.to_thread(self._judge.restore, pieces)
-        self._silent, self.restored = 0, True
+        self._silent, self._ticks_read, self.restored = 0, 0, True
         log.info("judge_restored", pieces=len(pieces))
 
     async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
         """Judge a batch. Raises `PoisonedDelivery` for a record that breaks its contract."""
         self._silent = 0
         await self._keep_pace(len(batch))
-        items = [item for place, d in enumerate(batch) if (item := _item(place, d)) is not None]
         MONITOR_INPUTS.inc(len(batch))
         with MONITOR_STEP_SECONDS.time():
-            truths = [truth for d in batch if (truth := truth_of(d.value, d.ce_time)) is not None]
-            judgement = await asyncio.to_thread(self._judge.take, items, truths)
+            arrivals, ticks = _heard(batch)
+            if ticks:
+                self._ticks_read = ticks[-1][0] + 1
+            judgement = await asyncio.to_thread(self._judge.take, arrivals, ticks)
         return self._outcome(judgement)
 
     async def _keep_pace(self, size: int) -> None:
@@ -114,12 +119,17 @@ class DriftStream:
         self.restored = False
 
     def _outcome(self, judgement: Judgement) -> Outcome:
+        """What waits has no place in the state: its offsets are not committed."""
+        if not judgement.pieces:
+            return Outcome((), {})
         events = [wire.event_of(finding) for finding in judgement.findings]
         for finding in judgement.findings:
             MONITOR_FINDINGS.labels(type(finding).__name__).inc()
             if isinstance(finding, Judged):
                 _show(finding)
-        late, taken, clock = self._judge.look(lambda e: (e.merger.late, e.taken, e.clock))
+        if judgement.proposed is not None:
+            events.append(wire.tick_event(judgement.proposed, HANDLER))
+        late, taken, clock = self._judge.look(lambda e: (e.merger.late + e.gate.late, e.taken, e.clock))
         MONITOR_LATE.inc(max(late - self._late, 0))
         self._late = late
         self._gauges.show(self._judge, clock)
@@ -128,7 +138,17 @@ class DriftStream:
             value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
             ce_id = derive("snapshot", key, str(taken), str(clock))
             events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock), partition=_PARTITION))
-        return Outcome(events)
+        return Outcome(events, self._offsets(judgement))
+
+    def _offsets(self, judgement: Judgement) -> dict[Position, int]:
+        offsets: dict[Position, int] = {}
+        for source, offset in judgement.unread.items():
+            topic, _, partition = source.rpartition("/")
+            offsets[topic, int(partition)] = offset
+        if judgement.tick is not None or self._ticks_read:
+            ticks = judgement.tick if judgement.tick is not None else self._ticks_read
+            offsets[CLOCK_TICKED.name, 0] = ticks
+        return offsets
 
 
 def _show(judged: Judged) -> None:
@@ -137,13 +157,32 @@ def _show(judged: Judged) -> None:
         MONITOR_CHALLENGER_E_VALUE.labels(judged.model, test.name).set(test.e_value)
 
 
-def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None:
-    try:
-        item = wire.input_of(delivery)
-    except InvalidMessage as error:
-        raise PoisonedDelivery(place, str(error), field=error.field) from error
-    topic = delivery.record.topic
-    return None if item is None else (f"{topic}/{delivery.record.partition}", topic == _HOLDS, item)
+def _heard(batch: Sequence[Delivery[Any]]) -> tuple[list[Arrival], list[tuple[int, Tick]]]:
+    """Records as they came, and ticks with their offsets. Raises `PoisonedDelivery`."""
+    arrivals: list[Arrival] = []
+    ticks: list[tuple[int, Tick]] = []
+    for place, delivery in enumerate(batch):
+        try:
+            if delivery.record.topic == CLOCK_TICKED.name:
+                ticks.append((delivery.record.offset, wire.tick_of(delivery.value)))
+            else:
+                arrivals.append(_arrival(delivery))
+        except InvalidMessage as error:
+            raise PoisonedDelivery(place, str(error), field=error.field) from error
+    return arrivals, ticks
+
+
+def _arrival(delivery: Delivery[Any]) -> Arrival:
+    record, item = delivery.record, wire.input_of(delivery)
+    return Arrival(
+        item.at if item is not None else delivery.ce_time.timestamp(),
+        delivery.ce_id,
+        f"{record.topic}/{record.partition}",
+        record.offset,
+        item,
+        truth_of(delivery.value, delivery.ce_time),
+        record.topic == _HOLDS,
+    )
 
 
 async def _read(bus: Bus) -> dict[str, bytes]:
@@ -155,7 +194,7 @@ async def _read(bus: Bus) -> dict[str, bytes]:
         found = False
         for record in records:
             taken = pb.SnapshotTaken.FromString(record.value)
-            if taken.codec != CODEC:
+            if taken.codec > CODEC:
                 log.warning("snapshot_of_other_codec", key=taken.key, codec=taken.codec)
             elif taken.key == KEYFRAME:
                 pieces, found = {}, True

@@ -18,6 +18,7 @@ from services.monitor.domain.events import Input, Judged, Labelled, PredictionOf
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.handlers import Judge
 from services.monitor.outbound.clickhouse import NoAnalytics
+from tests.unit.monitor.records import Reading
 from tests.unit.monitor.rollouts import FEATURES, ROLLOUT, Record, Rollout
 from tests.unit.monitor.worlds import EPOCH, policy
 
@@ -229,7 +230,8 @@ def test_a_trial_put_back_from_its_pieces_goes_on_to_the_bit() -> None:
 
 async def test_rollouts_under_way_can_be_asked_for() -> None:
     judge = Judge(policy())
-    judge.take(item for batch in Rollout(4, 400).records() for item in batch)
+    judge.take(Reading().read(item for batch in Rollout(4, 400).records() for item in batch))
+    judge.rest()
     ((message, left_out),) = await queries.Reader(judge, NoAnalytics()).challenges("")
     assert (message.rollout_id, message.challenger, len(message.tests)) == ("r1", "2", 6)
     assert left_out == {"labels_not_random": 0, "labels_revised": 0, "pairs_without_partner": 0}

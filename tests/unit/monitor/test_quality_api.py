@@ -62,6 +62,7 @@ async def heard(*batches: list[Event[Any]], rules: Policy | None = None) -> Read
         bus, reader = started(broker, rules or policy())
         await bus.publish(batch)
         await bus.settle()
+        await bus.settle()
     return reader
 
 

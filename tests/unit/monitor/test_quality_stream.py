@@ -56,6 +56,7 @@ async def test_the_answer_equals_an_offline_run_over_all_labels_whoever_is_kille
         await bus.publish([event(truth) for truth in found[begin:end]])
         if number % 2 == 0:  # Else it is killed before it has read them.
             await bus.settle()
+            await bus.settle()
     answer = await Reader(judge, NoAnalytics()).quality(pb.GetQualityRequest(model="m", by="camera"))
     assert bus.dead_letters(ANNOTATION_CONFIRMED) == []
     assert len(answer.segments) == 6

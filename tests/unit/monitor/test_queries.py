@@ -18,6 +18,7 @@ from services.monitor.inbound.http import routes
 from services.monitor.outbound.clickhouse import NoAnalytics
 from services.monitor.queries import Reader
 from services.monitor.settings import MonitorSettings
+from tests.unit.monitor.records import Reading
 from tests.unit.monitor.worlds import World, policy
 
 
@@ -30,9 +31,9 @@ class Counted:
 
 @pytest.fixture(scope="module")
 def judged() -> Judge:
-    judge = Judge(policy())
+    judge, reading = Judge(policy()), Reading()
     for batch in World(5, frames=6500, shift=1.5, error_after=0.4, uniform=0.1).inputs():
-        judge.take(batch)
+        judge.take(reading.read(batch))
     judge.rest()
     return judge
 

@@ -595,6 +595,68 @@ class SnapshotTaken(_message.Message):
 Global___SnapshotTaken: _TypeAlias = SnapshotTaken  # noqa: Y015
 
 @_typing.final
+class PartitionEnd(_message.Message):
+    """What the judge had read of a partition: everything before this offset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    partition: _builtins.int
+    end: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionEnd: _TypeAlias = PartitionEnd  # noqa: Y015
+
+@_typing.final
+class ClockTicked(_message.Message):
+    """Event time went on: of the records before these ends, all up to the watermark are judged now, in the order of event
+    time. What comes later with an earlier time is late. Read again with the same ticks, the same inputs give the same
+    verdicts to the bit, however they were read.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLOCK_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    clock: _builtins.str
+    """Which judge it is of."""
+    @_builtins.property
+    def watermark(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionEnd]:
+        """Partitions that had been read further than at the tick before."""
+
+    def __init__(
+        self,
+        *,
+        clock: _builtins.str = ...,
+        watermark: _timestamp_pb2.Timestamp | None = ...,
+        ends: _abc.Iterable[Global___PartitionEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["watermark", b"watermark"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "ends", b"ends", "watermark", b"watermark"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClockTicked: _TypeAlias = ClockTicked  # noqa: Y015
+
+@_typing.final
 class CameraStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
