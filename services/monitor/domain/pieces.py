@@ -56,7 +56,7 @@ class Snapshots:
             pieces.append((KEYFRAME, b""))
         self._count += 1
         gate = [engine.gate.watermark, engine.gate.ends, engine.gate.late]
-        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models), gate])))
+        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, list(engine.models), gate])))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
         pieces += [
@@ -82,7 +82,7 @@ class Snapshots:
             trial=None,
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
-        yield name, dump([bare, sorted(watch.cameras), floor])
+        yield name, dump([bare, list(watch.cameras), floor])  # in this order spreads are pooled
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
         slots: dict[int, list[Any]] = {}

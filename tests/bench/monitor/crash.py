@@ -173,7 +173,10 @@ async def taken(both: Sequence[ServiceProcess]) -> float:
     total = 0.0
     async with httpx.AsyncClient(timeout=10) as client:
         for one in both:
-            text = (await client.get(f"http://127.0.0.1:{one.http_port}/metrics")).text
+            try:
+                text = (await client.get(f"http://127.0.0.1:{one.http_port}/metrics")).text
+            except httpx.HTTPError:
+                return -time.monotonic()  # It is still starting: nothing is settled.
             total += sum(
                 float(line.rsplit(" ", 1)[1])
                 for line in text.splitlines()
