@@ -14,6 +14,7 @@ from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE, RETRAIN_DECLI
 
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.monitor import wire
+from services.monitor.domain.tables import REJECTIONS, Rows
 from services.monitor.errors import AnalyticsClosed
 from services.monitor.inbound import analytics
 from services.monitor.outbound.clickhouse import ClickHouse
@@ -105,3 +106,34 @@ async def test_what_is_not_open_says_so_instead_of_waiting_for_ever(
             await warehouse.query("SELECT 1")
     assert not (tmp_path / "never").exists()
     await asyncio.sleep(0)
+
+
+def rows_of(offsets: Sequence[int], days: Sequence[int]) -> Rows:
+    """Rejections, at noon of these days since 1970."""
+    at = [day * 86_400_000_000 + 43_200_000_000 for day in days]
+    count = len(at)
+    ids = [f"r{offset}" for offset in offsets]
+    text = ["x"] * count
+    return Rows(REJECTIONS, "t", 2, offsets, [ids, text, at, at, text, text, text, text])
+
+
+async def test_a_day_that_was_written_before_a_kill_does_not_hide_one_that_was_not(tmp_path: Path) -> None:
+    """An insert over midnight is two: of the second day alone something may be there."""
+    async with await opened(tmp_path / "clickhouse") as warehouse:
+        await warehouse.insert(rows_of([3, 5], [20_001, 20_001]))
+        warehouse.forget()
+        await warehouse.insert(rows_of([2, 3, 4, 5, 6], [20_000, 20_001, 20_000, 20_001, 20_001]))
+        await warehouse.insert(rows_of([6, 7], [20_001, 20_000]))
+        held = await ask(warehouse, "SELECT offset, toUInt32(toDate(rejected_at)) FROM rejections ORDER BY offset")
+    assert held == [(2, 20_000), (3, 20_001), (4, 20_000), (5, 20_001), (6, 20_001), (7, 20_000)]
+
+
+async def test_an_insert_that_is_sent_twice_is_written_once(tmp_path: Path) -> None:
+    """A client repeats what was not answered; also a table of an earlier version knows its last tokens."""
+    async with await opened(tmp_path / "clickhouse") as warehouse:
+        rows = rows_of([1, 2], [20_000, 20_000])
+        warehouse._write(20_000, rows)
+        warehouse._write(20_000, rows)
+        assert await ask(warehouse, "SELECT count() FROM rejections") == [(2,)]
+        settings = "SELECT engine_full FROM system.tables WHERE name = 'rejections'"
+        assert "non_replicated_deduplication_window = 1000" in str(await ask(warehouse, settings))

@@ -16,7 +16,7 @@ from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.profile import Profile
-from services.monitor.domain.reference import Reference, learn
+from services.monitor.domain.reference import Reference, learn, moments
 from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
@@ -179,11 +179,7 @@ class CameraWatch:
     def _judge(self, at: float, policy: Policy) -> None:
         assert self.reference is not None and self.bank is not None
         values = self.reference.standardise(self.rows[: self.filled], self.numbers[: self.filled])
-        with np.errstate(all="ignore"):
-            absent = np.isnan(values).all(axis=0)
-            values[:, absent] = self.reference.mean[absent]
-            means, spreads = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
-        means[absent] = np.nan
+        means, spreads = moments(values, self.reference.mean)
         self.filled = 0
         self._arm(policy)
         scores = self._score(at, means)

@@ -44,10 +44,13 @@ class Reference:
 
     def standardise(self, rows: Vector, classes: NDArray[np.int64]) -> Vector:
         """Frames of shape (n, features) and their class numbers as (n, channels); NaN where a feature is absent."""
-        shares = (classes[:, None] == self.kept[None, :]).astype(np.float64)
-        values = (np.concatenate([rows, shares], axis=1) - self.centre) / self.scale
-        clipped: Vector = np.clip(values, -self.clip, self.clip)
-        return clipped
+        values = np.empty((len(rows), len(self.centre)))
+        values[:, :WIDTH] = rows
+        values[:, WIDTH:] = classes[:, None] == self.kept
+        values -= self.centre
+        values /= self.scale
+        np.maximum(values, -self.clip, out=values)
+        return np.minimum(values, self.clip, out=values)
 
     def effective(self) -> float:
         """How many independent frames the reference is worth."""
@@ -68,6 +71,24 @@ class Reference:
         """The deviation plus its own standard error: underestimated, it would raise the rate of false alarms."""
         error: Vector = np.sqrt(np.maximum(self.tail - 1.0, 0.5) / (4.0 * self.effective()))
         return self.deviation * (1.0 + error)
+
+
+def moments(values: Vector, fallback: Vector) -> tuple[Vector, Vector]:
+    """Mean and variance of each column, shape (channels,), of what is not NaN; a column of NaN alone has mean NaN.
+
+    The same sums in the same order as `np.nanmean` and `np.nanvar`, which take ten times as long where nothing is NaN.
+    """
+    missing = np.isnan(values)
+    if not missing.any():
+        means = np.add.reduce(values, axis=0) / len(values)
+        deviations = values - means
+        return means, np.add.reduce(deviations * deviations, axis=0) / len(values)
+    with np.errstate(all="ignore"):
+        absent = missing.all(axis=0)
+        values[:, absent] = fallback[absent]
+        means, spreads = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
+    means[absent] = np.nan
+    return means, spreads
 
 
 def learn(

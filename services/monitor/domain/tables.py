@@ -10,6 +10,7 @@ from services.monitor.domain.channels import FEATURES
 
 _NAME: Final = "LowCardinality(String)"
 _TIME: Final = "DateTime64(6, 'UTC')"
+_DAY: Final = 86_400_000_000  # Microseconds; tables are partitioned by it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,21 @@ class Rows:
 
     def after(self, offset: int) -> Rows:
         """Without the records up to `offset`."""
-        kept = [place for place, at in enumerate(self.offsets) if at > offset]
-        if len(kept) == len(self.offsets):
+        return self._only([place for place, at in enumerate(self.offsets) if at > offset])
+
+    def by_day(self) -> list[tuple[int, Rows]]:
+        """(day since 1970, its rows): ClickHouse writes an insert of one day whole or not at all, of two not so."""
+        names = [name for name, _ in self.table.columns]
+        days = [at // _DAY for at in self.columns[names.index(self.table.time)]]
+        if len(set(days)) == 1:
+            return [(days[0], self)]
+        return [(day, self._only([p for p, its in enumerate(days) if its == day])) for day in sorted(set(days))]
+
+    def _only(self, places: Sequence[int]) -> Rows:
+        if len(places) == len(self.offsets):
             return self
-        columns = [[column[place] for place in kept] for column in self.columns]
-        return Rows(self.table, self.topic, self.partition, [self.offsets[place] for place in kept], columns)
+        columns = [[column[place] for place in places] for column in self.columns]
+        return Rows(self.table, self.topic, self.partition, [self.offsets[place] for place in places], columns)
 
 
 class Warehouse(Protocol):

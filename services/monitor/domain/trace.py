@@ -35,8 +35,8 @@ class Trace:
         """
         self.times.append(time)
         self.frames.append(frames)
-        self.means.append(np.nan_to_num(means).astype(np.float32))
-        self.spreads.append(np.nan_to_num(spreads).astype(np.float32))
+        self.means.append(_single(means))
+        self.spreads.append(_single(spreads))
         if len(self.times) > CAPACITY:
             self._halve() if self.pinned else self._forget()
 
@@ -62,3 +62,9 @@ class Trace:
     def matrix(self) -> Vector:
         """All means, shape (blocks, channels)."""
         return np.array(self.means, dtype=np.float64)
+
+
+def _single(values: Vector) -> Vector:
+    """In single precision, 0 where nothing is known."""
+    known = values if np.isfinite(values).all() else np.nan_to_num(values)
+    return known.astype(np.float32)

@@ -1,6 +1,8 @@
 """ClickHouse through clickhouse-connect: the engine in process (chdb) under home, or a server; the same SQL for both.
 
-Exactly once: one writer a partition, which asks the table for the last offset it holds and leaves out what is there.
+Exactly once: one writer a partition inserts a day's rows by offset, each insert whole or not at all, and asks the table
+for the last offset that it holds of that day before it goes on after a start or a failure. A token of the range is a
+second net, should an insert be sent twice.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from services.monitor.errors import AnalyticsClosed
 T = TypeVar("T")
 
 _WAIT_S: Final = 5.0
+_REMEMBERED: Final = 1000
+_WINDOW: Final = "non_replicated_deduplication_window = 1000"
+"""So many of a table's last inserts are known by their tokens."""
 _ACCURACY: Final = """
 SELECT countIf(p.class_name = a.truth), count()
 FROM (
@@ -50,7 +55,7 @@ class ClickHouse:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._opened = asyncio.Event()
         self._client: Any = None
-        self._held: dict[tuple[str, str, int], int] = {}
+        self._held: dict[tuple[str, str, int, int], int] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +95,7 @@ class ClickHouse:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(self.path))
         for table in TABLES:
             self._client.command(self._create(table))
+            self._client.command(f"ALTER TABLE {table.name} MODIFY SETTING {_WINDOW}")  # also of an earlier version's
 
     def _create(self, table: Table) -> str:
         columns = ", ".join(f"{name} {kind}" for name, kind in table.columns)
@@ -116,34 +122,42 @@ class ClickHouse:
         self._held.clear()
 
     def _insert(self, rows: Rows) -> None:
-        key = (rows.table.name, rows.topic, rows.partition)
-        if (
-            self._url or key not in self._held
-        ):  # other instances may write to a server; the engine in process is ours alone
-            self._held[key] = self._last(rows)
-        fresh = rows.after(self._held[key])
+        for day, part in rows.by_day():
+            self._insert_day(day, part)
+
+    def _insert_day(self, day: int, rows: Rows) -> None:
+        key = (rows.table.name, rows.topic, rows.partition, day)
+        if self._url or key not in self._held:  # Others may write to a server; the engine in process is ours alone.
+            self._held[key] = self._last(day, rows)
+        fresh = rows.after(self._held.pop(key))  # An insert that fails may have been written: then it is asked again.
         MONITOR_ROWS_TRIMMED.labels(rows.table.name).inc(len(rows.offsets) - len(fresh.offsets))
-        if not fresh.offsets:
-            return
+        if fresh.offsets:
+            self._write(day, fresh)
+        self._held[key] = max(rows.offsets[-1], fresh.offsets[-1] if fresh.offsets else -1)
+        while len(self._held) > _REMEMBERED:
+            del self._held[next(iter(self._held))]
+
+    def _write(self, day: int, rows: Rows) -> None:
+        count = len(rows.offsets)
         names = ["topic", "partition", "offset", *(name for name, _ in rows.table.columns)]
-        count = len(fresh.offsets)
-        columns = [
-            [rows.topic] * count,
-            [rows.partition] * count,
-            list(fresh.offsets),
-            *(list(c) for c in fresh.columns),
-        ]
-        del self._held[key]  # An insert that fails may have been written: ask again before the next one.
+        columns = [[rows.topic] * count, [rows.partition] * count, list(rows.offsets), *(list(c) for c in rows.columns)]
+        token = f"{rows.topic}/{rows.partition}/{day}/{rows.offsets[0]}-{rows.offsets[-1]}"
         with MONITOR_INSERT_SECONDS.time():
-            self._client.insert(rows.table.name, columns, column_names=names, column_oriented=True)
-        self._held[key] = fresh.offsets[-1]
+            self._client.insert(
+                rows.table.name,
+                columns,
+                column_names=names,
+                column_oriented=True,
+                settings={"insert_deduplication_token": token},
+            )
         MONITOR_ROWS.labels(rows.table.name).inc(count)
 
-    def _last(self, rows: Rows) -> int:
-        """The last offset held of a partition, -1 without one."""
+    def _last(self, day: int, rows: Rows) -> int:
+        """The last offset held of a day of a partition, -1 without one."""
         place = "topic = {topic:String} AND partition = {partition:UInt16}"
-        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE {place}"
-        last, count = self._rows(query, {"topic": rows.topic, "partition": rows.partition})[0]
+        on = f"toDate({rows.table.time}) = toDate({{day:UInt16}})"
+        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE {place} AND {on}"
+        last, count = self._rows(query, {"topic": rows.topic, "partition": rows.partition, "day": day})[0]
         return int(last) if count else -1
 
     def _rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:

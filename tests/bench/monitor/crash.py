@@ -18,15 +18,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from irisloop.topics import ALERT_RAISED, CHALLENGER_JUDGED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED
+from aiokafka.admin import AIOKafkaAdminClient
+from irisloop.topics import (
+    ALERT_RAISED,
+    ANNOTATION_CONFIRMED,
+    CHALLENGER_JUDGED,
+    CLOCK_TICKED,
+    DRIFT_DETECTED,
+    PREDICTION_MADE,
+    RETRAIN_DECLINED,
+    RETRAIN_REQUESTED,
+)
 
-from services.common.bus import KafkaBus, Topic
+from services.common.bus import KafkaBus, Record, Topic
 from services.common.bus.cloudevents import Raw
 from services.common.bus.connection import silence_noise
 from services.common.settings import CommonSettings, KafkaSettings
@@ -47,7 +58,15 @@ ROLES: Final = ('["detection", "analytics"]', '["detection"]')
 LONG_S: Final = 12.0
 """Dead for so long, a static member loses its partitions."""
 EVERY_LONG: Final = 6
-QUIET_S: Final = 6.0
+SETTLE_S: Final = 300.0
+TICKS: Final = (CLOCK_TICKED.name,)
+STORED: Final[tuple[tuple[str, Topic[Any]], ...]] = (
+    ("store-predictions", PREDICTION_MADE),
+    ("store-annotations", ANNOTATION_CONFIRMED),
+    ("store-drifts", DRIFT_DETECTED),
+    ("store-requests", RETRAIN_REQUESTED),
+    ("store-refusals", RETRAIN_DECLINED),
+)
 _DUMP: Final = """
 import sys, clickhouse_connect
 client = clickhouse_connect.get_client(interface="chdb", path=sys.argv[1])
@@ -133,7 +152,7 @@ async def run(folder: Path, raws: Sequence[Raw], kills: int, seed: int, environm
             await disturb(both, kills, seed, done)
             await flow
             async with KafkaBus(CommonSettings(home=folder / "bench", kafka=kafka), "bench") as bus:
-                done.said = await settled(bus, both[0].home / "clickhouse", both)
+                done.said = await settled(kafka, bus, raws)
         finally:
             for one in both:
                 one.kill()
@@ -153,41 +172,36 @@ async def flowing(feed: Feed, total: int, kills: int, done: Outcome) -> None:
         await asyncio.sleep(0.05 if written < ahead else 0.2)
 
 
-async def settled(bus: KafkaBus, folder: Path, both: Sequence[ServiceProcess]) -> dict[str, list[tuple[Any, ...]]]:
-    """What was said, once nothing is added any more and both consumers have nothing left to read."""
-    await any_ready(both)
-    last, since = -1.0, time.monotonic()
-    deadline = since + 300
+async def settled(kafka: KafkaSettings, bus: KafkaBus, raws: Sequence[Raw]) -> dict[str, list[tuple[Any, ...]]]:
+    """What was said, once every group has committed its last record."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        written = Counter((raw.topic, raw.partition or 0) for raw in raws)
+        await committed(admin, "judge-drift", {place: end for place, end in written.items() if place[0] in TICKS})
+        said = {topic.name: await bus.read(topic, 0) for topic in SAID}
+        ends = written | {(name, 0): records[-1].offset + 1 for name, records in said.items() if records}
+        for handler, topic in STORED:
+            await committed(admin, handler, {place: end for place, end in ends.items() if place[0] == topic.name})
+        return {name: words(records) for name, records in said.items()}
+    finally:
+        await admin.close()
+
+
+async def committed(admin: AIOKafkaAdminClient, handler: str, ends: Mapping[tuple[str, int], int]) -> None:
+    """Until a group has come that far. Raises `TimeoutError`."""
+    deadline = time.monotonic() + SETTLE_S
     while time.monotonic() < deadline:
-        count = await taken(both)
-        if count != last:
-            last, since = count, time.monotonic()
-        elif time.monotonic() - since > QUIET_S:
-            break
+        found = await admin.list_consumer_group_offsets(f"irisloop.monitor.{handler}")
+        offsets = {(place.topic, place.partition): meta.offset for place, meta in found.items()}
+        if all(offsets.get(place, 0) >= end for place, end in ends.items()):
+            return
         await asyncio.sleep(0.5)
-    return {topic.name: await words(bus, topic) for topic in SAID}
+    raise TimeoutError(f"{handler} has not come to {dict(ends)}, but to {offsets}")
 
 
-async def taken(both: Sequence[ServiceProcess]) -> float:
-    """Inputs, findings and rows that the two count, together."""
-    total = 0.0
-    async with httpx.AsyncClient(timeout=10) as client:
-        for one in both:
-            try:
-                text = (await client.get(f"http://127.0.0.1:{one.http_port}/metrics")).text
-            except httpx.HTTPError:
-                return -time.monotonic()  # It is still starting: nothing is settled.
-            total += sum(
-                float(line.rsplit(" ", 1)[1])
-                for line in text.splitlines()
-                if line.startswith(("irisloop_monitor_inputs_total", "irisloop_monitor_rows_", "irisloop_monitor_find"))
-            )
-    return total
-
-
-async def words(bus: KafkaBus, topic: Topic[Any]) -> list[tuple[Any, ...]]:
+def words(records: Sequence[Record]) -> list[tuple[Any, ...]]:
     """(key, value, headers) of what is committed, by key and offset."""
-    records = await bus.read(topic, 0)
     return sorted(((r.key, r.value, r.headers) for r in records), key=lambda w: w[0] or b"")
 
 
