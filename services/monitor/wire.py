@@ -23,6 +23,7 @@ from irisloop.trainer.v1 import trainer_pb2
 
 from services.common.bus import Delivery, Event
 from services.common.errors import InvalidMessage
+from services.monitor.domain.drafts import make_seen
 from services.monitor.domain.events import (
     DRIFT,
     OTHER,
@@ -51,6 +52,8 @@ from services.monitor.domain.retraining import derive
 from services.monitor.domain.ticks import Tick
 
 _ORIGINS: Final = {labeling_pb2.TASK_ORIGIN_UNIFORM: UNIFORM, labeling_pb2.TASK_ORIGIN_DRIFT: DRIFT}
+_NO_PIXELS: Final = (nan,) * 9
+_NO_PROJECTIONS: Final = (nan,) * 8
 _ENDED: Final = {
     trainer_pb2.RUN_STATE_SUCCEEDED: "succeeded",
     trainer_pb2.RUN_STATE_FAILED: "failed",
@@ -107,41 +110,45 @@ def _required(value: str, field: str) -> str:
 def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
     if p.historical or not (p.error or p.scores):
         return None
-    return Seen(
-        at=_at(p.captured_at, delivery),
-        ce_id=delivery.ce_id,
-        traceparent=delivery.traceparent,
-        model=_required(p.model, "prediction.model"),
-        version=_required(p.version, "prediction.version"),
-        role=p.role,
-        camera_id=p.camera_id,
-        asset_id=p.asset_id,
-        class_name="" if p.error else p.scores[0].class_name,
-        score=0.0 if p.error else p.scores[0].score,
-        features=() if p.error else features_of(p.features),
-        pair_id=p.pair_id,
-        rollout_id=p.rollout_id,
-        latency_ms=p.latency_ms,
-        failed=bool(p.error),
+    failed = bool(p.error)
+    best = None if failed else p.scores[0]
+    return make_seen(
+        _at(p.captured_at, delivery),
+        delivery.ce_id,
+        delivery.traceparent,
+        _required(p.model, "prediction.model"),
+        _required(p.version, "prediction.version"),
+        p.role,
+        p.camera_id,
+        p.asset_id,
+        "" if best is None else best.class_name,
+        0.0 if best is None else best.score,
+        () if failed else features_of(p.features),
+        p.pair_id,
+        p.rollout_id,
+        p.latency_ms,
+        failed,
     )
 
 
 def features_of(f: serving_pb2.Features) -> tuple[float, ...]:
-    """The channels in the contract's order, NaN where absent."""
-    pixels = (nan,) * 9
+    """The channels in the contract's order, NaN where absent. This is asked of every prediction: a field other than 0
+    is there, and asking for its presence takes longer than reading it.
+    """
+    pixels = _NO_PIXELS
     if f.HasField("pixels"):
         s = f.pixels
-        moved = s.frame_difference if s.HasField("frame_difference") else nan
+        moved = s.frame_difference or (0.0 if s.HasField("frame_difference") else nan)
         pixels = (s.brightness, s.contrast, s.sharpness, s.red, s.green, s.blue, s.underexposed, s.overexposed, moved)
-    projections = tuple(f.projections) if len(f.projections) == 8 else (nan,) * 8
+    projections = (*f.projections,)
     return (
         *pixels,
-        f.max_probability if f.HasField("max_probability") else nan,
-        f.margin if f.HasField("margin") else nan,
-        f.entropy if f.HasField("entropy") else nan,
-        f.energy if f.HasField("energy") else nan,
-        *projections,
-        f.embedding_norm if f.HasField("embedding_norm") else nan,
+        f.max_probability or (0.0 if f.HasField("max_probability") else nan),
+        f.margin or (0.0 if f.HasField("margin") else nan),
+        f.entropy or (0.0 if f.HasField("entropy") else nan),
+        f.energy or (0.0 if f.HasField("energy") else nan),
+        *(projections if len(projections) == 8 else _NO_PROJECTIONS),
+        f.embedding_norm or (0.0 if f.HasField("embedding_norm") else nan),
     )
 
 

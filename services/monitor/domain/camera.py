@@ -184,7 +184,7 @@ class CameraWatch:
         self._arm(policy)
         scores = self._score(at, means)
         self.bank.update(scores)
-        self.trace.add(at, self.block, np.nan_to_num(scores), spreads)
+        self.trace.add(at, self.block, scores, spreads)
         self._settle(policy, means, spreads)
 
     def _settle(self, policy: Policy, means: Vector, spreads: Vector) -> None:
