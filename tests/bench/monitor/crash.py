@@ -84,7 +84,7 @@ class Outcome:
     seconds: float = 0.0
     kills: list[str] = field(default_factory=list)
     ready_s: list[float] = field(default_factory=list)
-    handovers: int = 0
+    restored: int = 0
 
 
 def monitors(home: Path, kafka: KafkaSettings, environment: Mapping[str, str]) -> list[ServiceProcess]:
@@ -156,7 +156,7 @@ async def run(folder: Path, raws: Sequence[Raw], kills: int, seed: int, environm
         finally:
             for one in both:
                 one.kill()
-    done.handovers = sum((one.home / "log.txt").read_text().count("judge_restored") for one in both)
+    done.restored = sum((one.home / "log.txt").read_text().count("judge_restored") for one in both)
     done.rows = tables(both[0].home / "clickhouse")
     done.seconds = time.monotonic() - began
     return done
@@ -242,7 +242,7 @@ def show(found: Mapping[str, Mapping[str, Any]], disturbed: Outcome) -> str:
     ]
     kills = len(disturbed.kills)
     lines.append(
-        f"\n{kills} kills ({disturbed.kills.count('01')} of both), the state read back {disturbed.handovers} times, "
+        f"\n{kills} kills ({disturbed.kills.count('01')} of both), the state read back {disturbed.restored} times, "
         f"{disturbed.seconds:.0f} s"
     )
     return "\n".join(lines) + "\n"
