@@ -96,7 +96,8 @@ class Gate:
         for source, end in tick.ends.items():
             self.ends[source] = max(self.ends.get(source, 0), end)
         ends, until = self.ends, self.watermark
-        released, rest = [], []
+        released: list[Arrival] = []
+        rest: list[Arrival] = []
         for arrival in self.waiting:
             let = arrival.at <= until and arrival.offset < ends.get(arrival.source, 0)
             (released if let else rest).append(arrival)

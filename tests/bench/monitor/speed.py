@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -174,7 +175,7 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         await warehouse.open()
         for first in range(0, chosen.rows, 500_000):
             query = _FILL.format(**values, first=first, count=min(500_000, chosen.rows - first))
-            await warehouse._call(lambda query=query: warehouse._client.command(query))
+            await warehouse._call(partial(warehouse._client.command, query))
         async with EmbeddedReader(folder, Limits(60, 1_000_000, 2048)) as engine:
             for where, kind, sql in boards.queries():
                 text = boards.filled(sql, names, EPOCH + 604_800).replace("INTERVAL 20 second", "INTERVAL 1 hour")
