@@ -218,7 +218,7 @@ async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
         raws.append(raw_of(Event(SNAPSHOT_TAKEN, key, value, key, stamp, partition=0), "monitor"))
     known = sum(c.reference is not None for c in engine.models["m"].cameras.values())
-    seconds = []
+    seconds, cpu = [], []
     async with running_kafka(folder / "kafka") as kafka:
         await written(kafka, iter(raws))
         for _ in range(3):
@@ -228,10 +228,19 @@ async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
             try:
                 await one.ready()
                 seconds.append(time.monotonic() - began)
+                assert one.process is not None
+                times = psutil.Process(one.process.pid).cpu_times()
+                cpu.append(times.user + times.system)
             finally:
                 one.kill()
     size = sum(len(state) for _, state in pieces)
-    return {"cameras": known, "pieces": len(pieces), "mib": size / 2**20, "ready_s": sorted(seconds)}
+    return {
+        "cameras": known,
+        "pieces": len(pieces),
+        "mib": size / 2**20,
+        "ready_s": sorted(seconds),
+        "cpu_s": sorted(cpu),
+    }
 
 
 PARTS: Final[dict[str, Callable[[Path, argparse.Namespace], Coroutine[Any, Any, dict[str, Any]]]]] = {
