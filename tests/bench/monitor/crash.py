@@ -66,6 +66,7 @@ STORED: Final[tuple[tuple[str, Topic[Any]], ...]] = (
     ("store-drifts", DRIFT_DETECTED),
     ("store-requests", RETRAIN_REQUESTED),
     ("store-refusals", RETRAIN_DECLINED),
+    ("store-alerts", ALERT_RAISED),
 )
 _DUMP: Final = """
 import sys, clickhouse_connect

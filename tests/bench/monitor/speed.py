@@ -182,7 +182,7 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
                 times = []
                 for _ in range(ROUNDS):
                     began = time.monotonic()
-                    await engine.ask(Question(text, "JSONCompact"))
+                    await engine.ask(Question(text, format="JSONCompact"))
                     times.append(1e3 * (time.monotonic() - began))
                 found[f"{where} ({kind})"] = statistics.quantiles(times, n=20)[-1]
     slowest = dict(sorted(found.items(), key=lambda one: -one[1]))
