@@ -8,6 +8,7 @@ from services.monitor.domain.events import Seen
 from services.monitor.domain.presence import open_incidents, silent_cameras
 from services.monitor.handlers import Judge
 from services.monitor.inbound.gauges import Gauges
+from tests.unit.monitor.records import Reading
 from tests.unit.monitor.worlds import World, policy
 
 LAST = "camera-4"
@@ -15,14 +16,14 @@ LAST = "camera-4"
 
 def judged(frames: int, silent_from: int, shift: float = 0.0) -> Judge:
     """A world at 20 frames a second and camera, of which one camera sends nothing from a frame on."""
-    judge = Judge(policy())
+    judge, reading = Judge(policy()), Reading()
     for batch in World(5, frames=frames, shift=shift, error_after=0.4, uniform=0.1).inputs():
         kept = [
             item
             for item in batch
             if not (isinstance(item[2], Seen) and item[2].camera_id == LAST and int(item[2].ce_id[1:]) >= silent_from)
         ]
-        judge.take([(where, False, item) for where, _, item in kept])
+        judge.take(reading.read((where, False, item) for where, _, item in kept))
     judge.rest()
     return judge
 

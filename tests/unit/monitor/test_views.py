@@ -22,6 +22,7 @@ from services.monitor.views.drawing import channels, labels, quality
 from services.monitor.views.drawing.style import picture
 from services.monitor.views.page import page
 from services.monitor.views.report import gather
+from tests.unit.monitor.records import Reading
 from tests.unit.monitor.worlds import EPOCH, World, policy
 
 SPAN = Span(EPOCH - 10, EPOCH + 80)
@@ -29,9 +30,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def judged(model: str = "m", **world: object) -> Judge:
-    judge = Judge(policy())
+    judge, reading = Judge(policy()), Reading()
     for batch in World(5, **world).inputs():  # type: ignore[arg-type]
-        judge.take([(where, holds, _of(item, model)) for where, holds, item in batch])
+        judge.take(reading.read((where, holds, _of(item, model)) for where, holds, item in batch))
     judge.rest()
     return judge
 
