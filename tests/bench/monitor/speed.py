@@ -169,7 +169,7 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         "epoch": int(EPOCH * 1e6),
         "features": ", ".join(f"rand({n + 10}) / 4294967296" for n in range(WIDTH)),
     }
-    names = {"model": ["m"], "camera": [f"camera-{n}" for n in range(CAMERAS)]}
+    names = {"model": ["m"], "camera": [f"camera-{n}" for n in range(CAMERAS)], "incident": ["i"]}
     found: dict[str, float] = {}
     async with ClickHouse(folder, "", keep_days=3650) as warehouse:
         await warehouse.open()
