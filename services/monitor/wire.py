@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from math import nan
 from typing import Any, Final
@@ -30,6 +31,7 @@ from services.monitor.domain.events import (
     Input,
     Judged,
     Labelled,
+    Numbers,
     PredictionOf,
     Refusal,
     Request,
@@ -168,6 +170,7 @@ def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None
         request_id=run.request_id,
         succeeded=succeeded,
         reason=run.error or _ENDED[run.state],
+        seconds=max(seconds(run.finished_at) - seconds(run.started_at), 0.0) if run.HasField("started_at") else 0.0,
     )
 
 
@@ -265,13 +268,23 @@ def _request(r: Request) -> pb.RetrainRequested:
         reason=r.reason,
         class_names=r.class_names,
         cameras=r.cameras,
+        numbers=_numbers(r.numbers),
     )
 
 
 def _refusal(r: Refusal) -> pb.RetrainDeclined:
     return pb.RetrainDeclined(
-        id=r.id, model=r.model, incident_id=r.incident_id, reason=r.reason, declined_at=stamp(r.at)
+        id=r.id,
+        model=r.model,
+        incident_id=r.incident_id,
+        reason=r.reason,
+        declined_at=stamp(r.at),
+        numbers=_numbers(r.numbers),
     )
+
+
+def _numbers(n: Numbers | None) -> pb.DecisionNumbers | None:
+    return None if n is None else pb.DecisionNumbers(**asdict(n))
 
 
 def judged_message(j: Judged) -> pb.ChallengerJudged:
@@ -371,5 +384,11 @@ def decision_message(d: Request | Refusal) -> pb.Decision:
     """A request or a refusal, as a line of the log of decisions."""
     said = "requested" if isinstance(d, Request) else "declined"
     return pb.Decision(
-        id=d.id, model=d.model, incident_id=d.incident_id, decision=said, reason=d.reason, decided_at=stamp(d.at)
+        id=d.id,
+        model=d.model,
+        incident_id=d.incident_id,
+        decision=said,
+        reason=d.reason,
+        decided_at=stamp(d.at),
+        numbers=_numbers(d.numbers),
     )

@@ -118,6 +118,8 @@ class RunEnded:
     request_id: str
     succeeded: bool
     reason: str
+    seconds: float = 0.0
+    """How long the training itself took; 0 where it never began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,27 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a decision about retraining was weighed with. Costs are in the policy's currency; `excess` is the labelled
+    error above the baseline (-1..1), `cooldown_left` in seconds, `labels_since` how many labels have come since the
+    last request, `trained_seconds` how long the last training took (0: not known).
+    """
+
+    excess: float
+    predictions_a_second: float
+    horizon_days: float
+    cost_of_error: float
+    cost_of_harm: float
+    cost_of_run: float
+    requests_today: int
+    budget_a_day: int
+    cooldown_left: float
+    labels_since: int
+    labels_between: int
+    trained_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A retraining is asked for."""
 
@@ -271,6 +294,7 @@ class Request:
     reason: str
     class_names: tuple[str, ...]
     cameras: tuple[str, ...] = ()
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +307,7 @@ class Refusal:
     model: str
     incident_id: str
     reason: str
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True)

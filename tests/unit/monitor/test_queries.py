@@ -102,7 +102,7 @@ def test_a_policy_that_cannot_be_used_is_named(tmp_path: object) -> None:
 
     broken = Path(str(tmp_path)) / "policy.yaml"
     broken.write_text("merge: {}", encoding="utf-8")
-    with pytest.raises(BrokenPolicy, match="sections missing"):
+    with pytest.raises(BrokenPolicy, match="missing: challenge, channels"):
         read_policy(broken)
     with pytest.raises(BrokenPolicy):
         read_policy(broken.with_name("none.yaml"))
