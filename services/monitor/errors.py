@@ -8,6 +8,7 @@ IrisloopError
 |   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
 |   `-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
 |-- InvalidMessage
+|   |-- BrokenRecording     a file of recorded events cannot be read -> exit code 2
 |   |-- Undeliverable       a receiver refuses a notice for good     -> dead letter
 |   `-- QueryFailed         ClickHouse's code says why               -> as a ClickHouse server answers
 `-- Unavailable
@@ -41,6 +42,12 @@ class BrokenNotices(Conflict):
     """The file that names who is told of alerts cannot be read or used; the message names the field."""
 
     default_reason = "BROKEN_NOTICES"
+
+
+class BrokenRecording(InvalidMessage):
+    """A recording cannot be read; the message names the line."""
+
+    default_reason = "BROKEN_RECORDING"
 
 
 class Undeliverable(InvalidMessage):

@@ -39,6 +39,7 @@ class ChannelPolicy:
     class_share_min: float
     run_length_warn: float
     run_length_alarm: float
+    detector: str = "cusum"
 
 
 @dataclass(frozen=True, slots=True)

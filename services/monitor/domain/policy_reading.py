@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, fields, replace
 from math import isfinite
 from typing import Any, Final, TypeVar
 
+from services.monitor.domain.detectors.banks import NAMES
 from services.monitor.domain.quiethours import read_quiet_hours
 
 T = TypeVar("T")
@@ -78,6 +79,10 @@ def _value(kind: str, value: Any, where: str) -> Any:
         if not isinstance(value, str) or value not in _NO_ONE:
             raise ValueError(f"policy: {where} must be none or person, not {value!r}")
         return _NO_ONE[value]
+    if kind == "str":
+        if value not in NAMES:
+            raise ValueError(f"policy: {where} must be one of {', '.join(NAMES)}, not {value!r}")
+        return value
     if "QuietHours" in kind:
         return read_quiet_hours(value, f"policy: {where}")
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or not isfinite(value):

@@ -41,7 +41,7 @@ from services.monitor.wire_quality import truth_of
 _BATCH: Final = 1000
 _LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
 HANDLER: Final = "judge-drift"
-TOPICS: Final = (
+INPUTS: Final = (
     PREDICTION_MADE,
     ANNOTATION_CONFIRMED,
     RUN_FINISHED,
@@ -49,7 +49,8 @@ TOPICS: Final = (
     DEPLOYMENT_CHANGED,
     ALIASES_PUBLISHED,
 )
-_HOLDS: Final = PREDICTION_MADE.name
+HOLDS: Final = PREDICTION_MADE.name
+"""The topic whose partitions hold the others back."""
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
 _IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.
 
@@ -69,7 +70,7 @@ class DriftStream:
 
     def stream(self) -> Stream:
         """For `Bus.stream`: one active judge over all partitions; a second instance fences the first."""
-        return Stream(TOPICS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
+        return Stream(INPUTS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
 
     def waiting_for(self) -> str:
         """What keeps the judge from working."""
@@ -143,7 +144,7 @@ def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None
     except InvalidMessage as error:
         raise PoisonedDelivery(place, str(error), field=error.field) from error
     topic = delivery.record.topic
-    return None if item is None else (f"{topic}/{delivery.record.partition}", topic == _HOLDS, item)
+    return None if item is None else (f"{topic}/{delivery.record.partition}", topic == HOLDS, item)
 
 
 async def _read(bus: Bus) -> dict[str, bytes]:

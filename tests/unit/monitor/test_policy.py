@@ -32,6 +32,7 @@ def with_field(path: str, value: Any) -> dict[str, Any]:
         ("retrain.cost_of_run", float("nan"), "retrain.cost_of_run must be a number"),
         ("retrain.budget_a_day", 1.5, "retrain.budget_a_day must be a whole number"),
         ("retrain.approval", "boss", "retrain.approval must be none or person, not 'boss'"),
+        ("channels.detector", "ddm", "channels.detector must be one of cusum, adwin, kswin, page-hinkley, not 'ddm'"),
         ("retrain.quiet_hours", "at night", "retrain.quiet_hours must be a list"),
         ("retrain.quiet_hours", [{"from": "22:00"}], r"retrain.quiet_hours\[0\] must be"),
         ("retrain.quiet_hours", [{"from": 1320, "to": "06:00"}], r"quiet_hours\[0\].from must be a time.*in quotes"),
