@@ -14,6 +14,7 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
+from services.monitor.answering import Answers
 from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
@@ -63,9 +64,11 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     http = create_http("monitor")
     http.include_router(routes(reader))
     http.include_router(view_routes(reader))
+    answers = Answers(judge, bus)
+    http.include_router(routes(reader, answers))
 
     def add_services(server: grpc.aio.Server) -> None:
-        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader), server)
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader, answers), server)
 
     return Application(
         name="monitor",

@@ -22,6 +22,7 @@ from services.monitor.domain.events import (
     OTHER,
     UNIFORM,
     Alert,
+    Answered,
     CameraFault,
     Deployed,
     DriftFound,
@@ -89,6 +90,8 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return _deployed(delivery, value.deployment)
         case registry_pb2.AliasesPublished():
             return _rollout_known(delivery, value)
+        case pb.RetrainAnswered():
+            return _answered(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -228,6 +231,19 @@ def _rollout_known(delivery: Delivery[Any], value: registry_pb2.AliasesPublished
         stage=registry_pb2.Stage.Name(r.stage).removeprefix("STAGE_").lower(),
         started_at=seconds(r.started_at),
         stage_since=seconds(r.stage_since),
+    )
+
+
+def _answered(delivery: Delivery[Any], value: pb.RetrainAnswered) -> Answered:
+    return Answered(
+        at=_at(value.answered_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(value.model, "model"),
+        incident_id=_required(value.incident_id, "incident_id"),
+        approved=value.approved,
+        by=value.answered_by,
+        reason=value.reason,
     )
 
 

@@ -93,6 +93,46 @@ def run_backtest(
         _show(figures)
 
 
+@app.command("approve")
+def approve(
+    model: Annotated[str, typer.Argument(help="The model's name.")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="Say no instead.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "",
+) -> None:
+    """Approve the retraining that waits for a person (policy: `retrain.approval: person`)."""
+    from getpass import getuser
+
+    from irisloop.monitor.v1 import monitor_pb2, monitor_pb2_grpc
+
+    session = open_session()
+    request = monitor_pb2.AnswerRetrainRequest(model=model, approve=not refuse, reason=reason, answered_by=getuser())
+
+    async def answer() -> Any:
+        async with session.stub("monitor", monitor_pb2_grpc.MonitorServiceStub) as stub:
+            return await session.call("monitor", stub.AnswerRetrain, request)
+
+    said = wait_for(answer()).answer
+    words = "approved" if said.approved else "refused"
+    console().print(f"Retraining of {model} for incident {said.incident_id}: {words}.", markup=False)
+
+
+@app.command("rebuild")
+def rebuild(
+    only: Annotated[str, typer.Option(help="state or analytics; both when not given.")] = "",
+    accept_expired: Annotated[
+        bool, typer.Option("--accept-expired", help="Although the topics no longer hold their beginnings.")
+    ] = False,
+) -> None:
+    """Recreate the monitor's state and analytics from the topics. The monitor must be stopped, Kafka must run."""
+    if only not in ("", "state", "analytics"):
+        raise LocalError(f"--only must be state or analytics, not {only!r}.")
+    rebuilding, settings = _monitor("rebuilding"), _monitor("settings").MonitorSettings()
+    kafka = open_session().common().kafka
+    with _progress("rebuilt") as (begun, passed):
+        for line in wait_for(rebuilding.rebuild(kafka, settings, _policy(None), only, accept_expired, begun, passed)):
+            console().print(line, markup=False)
+
+
 def _show(figures: dict[str, Any]) -> None:
     """Both courses side by side, and every request with what it was worth."""
     sides = [figures[side] for side in SIDES]
@@ -190,7 +230,7 @@ def _progress(words: str) -> Iterator[tuple[Callable[[int], None], Callable[[int
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(words, total=None)
-        yield (lambda total: bar.update(task, total=total)), (lambda steps: bar.advance(task, steps))
+        yield (lambda total: bar.reset(task, total=total)), (lambda steps: bar.advance(task, steps))
 
 
 def _monitor(module: str) -> Any:

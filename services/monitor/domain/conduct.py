@@ -15,6 +15,7 @@ from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse, weigh
 from services.monitor.domain.risk import Count
 
+AWAITS_PERSON = "awaits_person"
 _MORE = 1.25
 _TELLING = 3  # So many labels more on one side decide: the odds are some hundred to one.
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
@@ -255,14 +256,36 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
         if beyond_training(case.broken())
         else objection(watch.ledger, numbers, now, policy.retrain)
     )
+    no = no or _person(case, policy)
     if no is not None:
         yield from _refuse(watch, case, *no, now, policy)
+        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts:
+            yield _ask_person(watch, case, now, policy)
         return
     since = case.level_since or now
     request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
     case.requested += 1
     watch.note(request)
     yield request
+
+
+def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) while the policy wants a person's word and there is none, or it was no."""
+    if case.answer is not None and not case.answer.approved:
+        return "person_refused", f"person_refused: {case.answer.by}: {case.answer.reason or 'no reason given'}"
+    if policy.retrain.approval and case.answer is None:
+        return AWAITS_PERSON, f"{AWAITS_PERSON}: a retraining would pay; the policy leaves it to a person"
+    return None
+
+
+def _ask_person(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Alert:
+    case.alerts.append(AWAITS_PERSON)
+    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    costs = (
+        f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
+    )
+    summary = f"{case.model}: retraining would pay ({costs}); approve or refuse it"
+    return Alert(now, case.traceparent, derive("alert", case.id, AWAITS_PERSON), case.model, case.id, "ticket", summary)
 
 
 def _unsure(watch: ModelWatch, case: Case) -> tuple[str, str] | None:

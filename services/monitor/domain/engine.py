@@ -12,6 +12,7 @@ from services.monitor.domain import conduct
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
+    Answered,
     Deployed,
     Finding,
     Input,
@@ -94,8 +95,15 @@ class Engine:
             self.watch(item.model).know(item, self.policy.of(item.model))
         elif isinstance(item, Deployed):
             self.watch(item.model).deploy(item)
+        elif isinstance(item, Answered):
+            self._answer(item)
         elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
             self.watch(item.model).roll_out(item, self.policy.of(item.model))
+
+    def _answer(self, item: Answered) -> None:
+        watch = self.models.get(item.model)
+        if watch is not None and watch.case is not None and watch.case.id == item.incident_id:
+            watch.case.answer = item
 
     def _end_run(self, item: RunEnded) -> None:
         ledger = self.watch(item.model).ledger

@@ -169,7 +169,21 @@ class RolloutKnown:
     stage_since: float = 0.0
 
 
-Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A person approved or refused the retraining that an incident waits with."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    incident_id: str
+    approved: bool
+    by: str
+    reason: str
+
+
+Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown | Answered
 
 
 @dataclass(frozen=True, slots=True)

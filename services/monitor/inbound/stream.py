@@ -12,6 +12,7 @@ from irisloop.topics import (
     ANNOTATION_CONFIRMED,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
+    RETRAIN_ANSWERED,
     RUN_FINISHED,
     SNAPSHOT_TAKEN,
     VERSION_JUDGED,
@@ -48,6 +49,7 @@ INPUTS: Final = (
     VERSION_JUDGED,
     DEPLOYMENT_CHANGED,
     ALIASES_PUBLISHED,
+    RETRAIN_ANSWERED,
 )
 HOLDS: Final = PREDICTION_MADE.name
 """The topic whose partitions hold the others back."""
@@ -78,7 +80,7 @@ class DriftStream:
 
     async def restore(self, unit: int, bus: Bus) -> None:
         """Read what was written since the newest keyframe; pieces of another codec are left out, and learnt anew."""
-        pieces = await _read(bus)
+        pieces = await read_snapshot(bus)
         await asyncio.to_thread(self._judge.restore, pieces)
         self._silent, self.restored = 0, True
         log.info("judge_restored", pieces=len(pieces))
@@ -125,11 +127,22 @@ class DriftStream:
         self._late = late
         self._gauges.show(self._judge, clock)
         MONITOR_SNAPSHOT_BYTES.set(sum(len(state) for _, state in judgement.pieces))
-        for key, state in judgement.pieces:
-            value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
-            ce_id = derive("snapshot", key, str(taken), str(clock))
-            events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock), partition=_PARTITION))
-        return Outcome(events)
+        return Outcome([*events, *snapshot_events(judgement.pieces, taken, clock)])
+
+
+def snapshot_events(pieces: Sequence[tuple[str, bytes]], taken: int, clock: float) -> list[Event[Any]]:
+    """Pieces of the state after `taken` inputs, at event time `clock`, as the judge writes them."""
+    return [
+        Event(
+            SNAPSHOT_TAKEN,
+            key,
+            pb.SnapshotTaken(key=key, codec=CODEC, state=state),
+            derive("snapshot", key, str(taken), str(clock)),
+            wire.moment(clock),
+            partition=_PARTITION,
+        )
+        for key, state in pieces
+    ]
 
 
 def _show(judged: Judged) -> None:
@@ -147,7 +160,7 @@ def _item(place: int, delivery: Delivery[Any]) -> tuple[str, bool, Input] | None
     return None if item is None else (f"{topic}/{delivery.record.partition}", topic == HOLDS, item)
 
 
-async def _read(bus: Bus) -> dict[str, bytes]:
+async def read_snapshot(bus: Bus) -> dict[str, bytes]:
     """The newest piece of each key since the last keyframe, reading backwards until it is found."""
     last = 1024
     while True:

@@ -522,6 +522,46 @@ class RetrainDeclined(_message.Message):
 Global___RetrainDeclined: _TypeAlias = RetrainDeclined  # noqa: Y015
 
 @_typing.final
+class RetrainAnswered(_message.Message):
+    """What a person said to a retraining that the policy does not ask for by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    model: _builtins.str
+    incident_id: _builtins.str
+    approved: _builtins.bool
+    answered_by: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        answered_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "answered_by", b"answered_by", "approved", b"approved", "id", b"id", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrainAnswered: _TypeAlias = RetrainAnswered  # noqa: Y015
+
+@_typing.final
 class SequentialTest(_message.Message):
     """One anytime-valid test: it may be looked at after every outcome, and stopped at any time."""
 
@@ -908,6 +948,59 @@ class ListDecisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class AnswerRetrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    APPROVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    incident_id: _builtins.str
+    """The open incident of the model when empty."""
+    approve: _builtins.bool
+    reason: _builtins.str
+    answered_by: _builtins.str
+    """Who answers, for the history."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        approve: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "approve", b"approve", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRetrainRequest: _TypeAlias = AnswerRetrainRequest  # noqa: Y015
+
+@_typing.final
+class AnswerRetrainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___RetrainAnswered: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___RetrainAnswered | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRetrainResponse: _TypeAlias = AnswerRetrainResponse  # noqa: Y015
 
 @_typing.final
 class GetAccuracyRequest(_message.Message):
