@@ -136,6 +136,7 @@ async def test_state_and_rows_come_back_to_the_bit_and_the_monitor_goes_on(
     tmp_path: Path, kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("IRISLOOP_HOME", str(tmp_path))
+    monkeypatch.setenv("IRISLOOP_MONITOR__ANALYTICS_DAYS", "3650")  # the world lies in 2023
     monkeypatch.setenv("IRISLOOP_KAFKA__BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     batches = list(drifting())
     async with monitor(tmp_path, kafka) as house:

@@ -123,7 +123,9 @@ class Oracle(Never):
 
 
 def rules() -> Policy:
-    """The shipped policy with what this world's owner would write into it: costs, traffic and lengths."""
+    """The shipped policy with what this world's owner would write into it: costs, lengths, and as harmless what
+    would not pay for a run.
+    """
     shipped = policy()
     retrain = replace(
         shipped.retrain,
@@ -134,7 +136,9 @@ def rules() -> Policy:
         cost_of_run=world.COST_OF_RUN,
         horizon_days=14.0,
     )
-    return replace(shipped, retrain=retrain, shape=replace(shipped.shape, level_wait_seconds=10 * DAY))
+    pays_from = world.COST_OF_RUN / (world.FRAMES * world.BURSTS * retrain.horizon_days * world.COST_OF_ERROR)
+    harm = replace(shipped.harm, none_below=pays_from)
+    return replace(shipped, retrain=retrain, harm=harm, shape=replace(shipped.shape, level_wait_seconds=10 * DAY))
 
 
 @dataclass(slots=True)

@@ -75,7 +75,8 @@ class Course:
     live: list[float] = field(default_factory=list)
     refused: int = 0
     episodes: list[Episode] = field(default_factory=list)
-    harms: dict[int, float] = field(default_factory=dict)
+    settled: float = 0.0
+    """Of the harm, what a version does that was trained on the present concept: from so few labels none is perfect."""
 
     @property
     def total(self) -> float:
@@ -83,12 +84,17 @@ class Course:
 
     def answered(self) -> int:
         """Episodes that pay to which a version came live that was asked for since they began."""
-        pairs = list(zip(self.asked, self.live, strict=False))
-        return sum(
-            any(time(e.begin) <= asked and live <= time(e.end) for asked, live in pairs)
-            for e in self.episodes
-            if e.pays
-        )
+        return sum(self._is_answered(episode) for episode in self.episodes if episode.pays)
+
+    def answered_kinds(self) -> dict[str, tuple[int, int]]:
+        """By kind of change: (answered, all) of those that pay."""
+        kinds = sorted({e.kind for e in self.episodes if e.pays})
+        paying = {kind: [e for e in self.episodes if e.pays and e.kind == kind] for kind in kinds}
+        return {kind: (sum(map(self._is_answered, some)), len(some)) for kind, some in paying.items()}
+
+    def _is_answered(self, episode: Episode) -> bool:
+        pairs = zip(self.asked, self.live, strict=False)
+        return any(time(episode.begin) <= asked and live <= time(episode.end) for asked, live in pairs)
 
 
 def time(burst: float) -> float:
@@ -119,7 +125,7 @@ class Loop:
     pending: list[Label] = field(default_factory=list)
     known: list[Label] = field(default_factory=list)
     run: _Run | None = None
-    extra: int = 0
+    trained_since: float = EPOCH
 
     @classmethod
     def begin(cls, plan: World, asker: Asker) -> Loop:
@@ -141,6 +147,7 @@ class Loop:
         said = answers(self.version.weights, burst.frames)
         harm = (self.world.error_now(self.version.weights, number) - self.world.floor) * world.FRAMES
         self.course.harm += harm * world.COST_OF_ERROR
+        self.course.settled += harm * world.COST_OF_ERROR * self._up_to_date(number)
         self._draw(now, burst, said)
         due = sorted((one for one in self.pending if one.at <= now), key=lambda one: (one.at, one.key))
         self.pending = [one for one in self.pending if one.at > now]
@@ -150,6 +157,11 @@ class Loop:
             self.run = _Run(now, since)
             self.course.asked.append(now)
         self._train(now)
+
+    def _up_to_date(self, number: int) -> bool:
+        """Whether the live version was trained on labels of the concept in force."""
+        begun = [e for e in self.world.episodes if e.pays and e.begin <= number]
+        return not begun or self.trained_since >= time(begun[-1].level) - DAY
 
     def _draw(self, now: float, burst: Burst, said: Ints) -> None:
         """Uniform labels are everybody's; what is drawn beside them is paid for."""
@@ -196,7 +208,7 @@ class Loop:
         self.course.refused += not accepted
         self.run = None
         if accepted:
-            self.version = challenger
+            self.version, self.trained_since = challenger, run.since
         self.asker.ended(now, challenger if accepted else None)
 
 
