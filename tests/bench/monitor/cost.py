@@ -105,13 +105,13 @@ def _summary(name: str, rows: Sequence[dict[str, Any]], oracle: dict[int, dict[s
 def show(rows: Sequence[dict[str, Any]]) -> str:
     """As docs/benchmarks.md has it."""
     head = (
-        "Policy", "Cost", "of it excess risk", "runs and labels", "against the oracle", "the same, strict", "worst world",
-        "runs a paying change", "paying changes answered", "misses",
+        "Policy", "Cost", "of it excess risk", "runs and labels", "against the oracle", "the same, strict",
+        "worst world", "runs a paying change", "paying changes answered", "misses",
     )  # fmt: skip
     lines = [
         (
-            s.name, f"{s.cost:,.0f}", f"{s.harm:,.0f}", f"{s.spent:,.0f}", f"{s.ratio:.2f}", f"{s.strict:.2f}", f"{s.worst:.2f}",
-            f"{s.runs_an_episode:.2f}", f"{s.answered:.0%}", ", ".join(s.misses()) or "none",
+            s.name, f"{s.cost:,.0f}", f"{s.harm:,.0f}", f"{s.spent:,.0f}", f"{s.ratio:.2f}", f"{s.strict:.2f}",
+            f"{s.worst:.2f}", f"{s.runs_an_episode:.2f}", f"{s.answered:.0%}", ", ".join(s.misses()) or "none",
         )
         for s in summaries(rows)
     ]  # fmt: skip
@@ -130,7 +130,7 @@ def kinds(rows: Sequence[dict[str, Any]], name: str = "Irisloop") -> str:
 
 
 def main(scale: int, seeds: int) -> None:
-    """Run, write `.irisloop/bench/monitor-cost.json`, write the table to standard output; `scale` shortens the months."""
+    """Measure, keep the rows in `.irisloop/bench`, write the table to standard output; `scale` shortens the months."""
     rows = measure(SEEDS[:seeds], max(DAYS // scale, 120))
     write("monitor-cost", {"cost": rows} if scale == 1 else {"quick": rows})
     stored = read("monitor-cost")["cost" if scale == 1 else "quick"]

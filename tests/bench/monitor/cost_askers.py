@@ -111,15 +111,21 @@ class OnAdwinChannels(Never):
 
 @dataclass(slots=True)
 class Oracle(Never):
-    """Knows when a change that pays is complete, and asks in that moment."""
+    """Knows every change, and what the live version and a new one would lose until the next; asks in the moment when a
+    change that pays is complete.
+    """
 
     world: World | None = None
     name: str = "oracle"
 
     def see(self, now: float, burst: Burst, said: Ints, version: Version, labels: Sequence[Label]) -> float | None:
         assert self.world is not None
-        level = any(e.pays and e.level == burst.number for e in self.world.episodes)
-        return now if level else None
+        episode = next((e for e in self.world.episodes if e.level == burst.number), None)
+        if episode is None:
+            return None
+        lost = self.world.error_now(version.weights, burst.number) - self.world.attainable
+        frames = world.FRAMES * (episode.end - episode.level)
+        return now if lost * frames * world.COST_OF_ERROR > world.COST_OF_RUN else None
 
 
 def rules() -> Policy:

@@ -120,6 +120,15 @@ async def test_a_request_that_was_never_made_is_taken_to_be_answered_after_one_t
     assert figures(await backtest(FileSource(recording), nervous, training=3.0)) == figures(report)
 
 
+@pytest.mark.parametrize("name", ["adwin", "page-hinkley"])
+async def test_another_detector_watches_the_channels_and_names_itself(recording: Path, name: str) -> None:
+    other = replace(policy(), channels=replace(policy().channels, detector=name))
+    report = await backtest(FileSource(recording), other)
+    first = next(iter(report.replayed.first.values()))
+    assert {e.detector for e in first.incident.evidence} == {name}
+    assert not report.identical
+
+
 async def test_only_the_stretch_and_the_model_asked_for_are_reported(recording: Path) -> None:
     whole = await backtest(FileSource(recording), policy())
     (request,) = whole.recorded.requests
