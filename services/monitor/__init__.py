@@ -2,6 +2,6 @@
 
 Arrives: prediction made, annotation confirmed, run finished, version judged, deployment changed, aliases published,
 retrain answered; for analytics also frame rejected and its own words. Leaves: drift detected, alert raised, retrain
-requested, retrain declined, retrain answered (what a person said), challenger judged. Stored: the judge's state in `snapshot taken`, in the transaction of what it says; rows of
-everything in ClickHouse (role `analytics`).
+requested, retrain declined, retrain answered (what a person said), challenger judged. Stored: the judge's state in
+`snapshot taken`, in the transaction of what it says; rows of everything in ClickHouse (role `analytics`).
 """

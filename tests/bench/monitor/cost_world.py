@@ -190,11 +190,11 @@ class World:
         kinds = [kind for kind, count in KINDS.items() for _ in range(count)]
         rng.shuffle(kinds)
         begin, concept, past = QUIET_DAYS * BURSTS, self.first, [self.first]
-        for number, kind in enumerate(kinds):
+        for place, kind in enumerate(kinds):
             if begin >= self.bursts:
                 break
             end = min(begin + int(rng.integers(*GAP_DAYS)) * BURSTS, self.bursts)
-            end = self.bursts if number == len(kinds) - 1 else end  # the last concept stays
+            end = self.bursts if place == len(kinds) - 1 else end  # the last concept stays
             kind = "sudden" if kind == "recurring" and self._differing(concept, past) is None else kind
             after = self._next(kind, concept, past, rng)
             ramp = RAMP_DAYS * BURSTS if kind in ("gradual", "incremental") else 0
