@@ -1,4 +1,4 @@
-"""irisloop monitor: its policy file, recordings of what happened, and what another policy would have made of it."""
+"""irisloop monitor policy, approve, export, backtest, rebuild: what holds, and what is made of what happened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,22 @@ import typer
 from services.local.cli.session import complain, console, open_session, show_json, show_table, wait_for
 from services.local.errors import LocalError
 
-app = typer.Typer(help="The monitor's policy, and replays of what it heard.", no_args_is_help=True)
 policy_app = typer.Typer(help="Policy files: check one, show what holds.", no_args_is_help=True)
-app.add_typer(policy_app, name="policy")
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Model = Annotated[str, typer.Option(help="Only this model.")]
 SIDES: Final = ("recorded", "replayed")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(policy_app, name="policy")
+    for name, command in (
+        ("approve", approve),
+        ("export", export_recording),
+        ("backtest", run_backtest),
+        ("rebuild", rebuild),
+    ):
+        app.command(name)(command)
 
 
 @policy_app.command("check")
@@ -49,7 +59,6 @@ def show_policy(
         console().print(yaml.safe_dump(document, sort_keys=False).rstrip(), markup=False)
 
 
-@app.command("export")
 def export_recording(
     to: Annotated[Path, typer.Option("--to", help="File to write, NAME.jsonl.gz.")],
 ) -> None:
@@ -61,7 +70,6 @@ def export_recording(
     console().print(f"{count:,} records in {to}.", markup=False)
 
 
-@app.command("backtest")
 def run_backtest(
     since: Annotated[str, typer.Option(help="Report from here on: RFC 3339, or 7d, 12h, 30m before now.")] = "",
     until: Annotated[str, typer.Option(help="And up to here; later events are not replayed.")] = "",
@@ -93,7 +101,6 @@ def run_backtest(
         _show(figures)
 
 
-@app.command("approve")
 def approve(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     refuse: Annotated[bool, typer.Option("--refuse", help="Say no instead.")] = False,
@@ -116,7 +123,6 @@ def approve(
     console().print(f"Retraining of {model} for incident {said.incident_id}: {words}.", markup=False)
 
 
-@app.command("rebuild")
 def rebuild(
     only: Annotated[str, typer.Option(help="state or analytics; both when not given.")] = "",
     accept_expired: Annotated[
