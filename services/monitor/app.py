@@ -62,10 +62,9 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
             tasks["sql"] = _sql(settings, warehouse)
     reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
-    http.include_router(routes(reader))
-    http.include_router(view_routes(reader))
     answers = Answers(judge, bus)
     http.include_router(routes(reader, answers))
+    http.include_router(view_routes(reader))
 
     def add_services(server: grpc.aio.Server) -> None:
         monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader, answers), server)

@@ -200,7 +200,7 @@ async def rebuild_analytics(
 def _rows(deliveries: Sequence[Delivery[Any]], kinds: Mapping[str, Any]) -> Rows:
     record = deliveries[0].record
     _, table, row = kinds[record.topic]
-    columns = list(zip(*(row(d.value) for d in deliveries), strict=True))
+    columns = list(zip(*(row(d.value, d.ce_time) for d in deliveries), strict=True))
     return Rows(table, record.topic, record.partition, [d.record.offset for d in deliveries], columns)
 
 

@@ -47,8 +47,8 @@ def subscribe(bus: Bus, warehouse: Warehouse) -> None:
         )
 
 
-def stored() -> tuple[tuple[Topic[Any], str, Table, Callable[[Any], tuple[Any, ...]]], ...]:
-    """Which topic goes into which table: (topic, handler, table, a message as the values of the table's columns)."""
+def stored() -> tuple[tuple[Topic[Any], str, Table, Callable[[Any, datetime], tuple[Any, ...]]], ...]:
+    """Which topic goes into which table: (topic, handler, table, a message and its time as the columns' values)."""
     return (
         (PREDICTION_MADE, "store-predictions", PREDICTIONS, _prediction),
         (ANNOTATION_CONFIRMED, "store-annotations", ANNOTATIONS, _annotation),
