@@ -14,6 +14,7 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
+from services.monitor.answering import Answers
 from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
@@ -61,11 +62,12 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
             tasks["sql"] = _sql(settings, warehouse)
     reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
-    http.include_router(routes(reader))
+    answers = Answers(judge, bus)
+    http.include_router(routes(reader, answers))
     http.include_router(view_routes(reader))
 
     def add_services(server: grpc.aio.Server) -> None:
-        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader), server)
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader, answers), server)
 
     return Application(
         name="monitor",

@@ -6,8 +6,12 @@ IrisloopError
 |   `-- UnknownIncident     none of that id is remembered            -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
 |   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
-|   `-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
+|   |-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
+|   |-- NothingToAnswer     no retraining waits for a person         -> HTTP 409, gRPC FAILED_PRECONDITION
+|   |-- StillRunning        a monitor runs while its state is rebuilt -> exit code 1
+|   `-- Expired             a topic no longer holds what is needed    -> exit code 1
 |-- InvalidMessage
+|   |-- BrokenRecording     a file of recorded events cannot be read -> exit code 2
 |   |-- Undeliverable       a receiver refuses a notice for good     -> dead letter
 |   `-- QueryFailed         ClickHouse's code says why               -> as a ClickHouse server answers
 `-- Unavailable
@@ -41,6 +45,30 @@ class BrokenNotices(Conflict):
     """The file that names who is told of alerts cannot be read or used; the message names the field."""
 
     default_reason = "BROKEN_NOTICES"
+
+
+class NothingToAnswer(Conflict):
+    """No retraining of that model waits for a person's word, or it has been answered."""
+
+    default_reason = "NOTHING_TO_ANSWER"
+
+
+class StillRunning(Conflict):
+    """A monitor is a member of the group whose state would be taken from under it."""
+
+    default_reason = "STILL_RUNNING"
+
+
+class Expired(Conflict):
+    """Topics no longer hold their beginnings; the message names topic, partition and offsets."""
+
+    default_reason = "EXPIRED"
+
+
+class BrokenRecording(InvalidMessage):
+    """A recording cannot be read; the message names the line."""
+
+    default_reason = "BROKEN_RECORDING"
 
 
 class Undeliverable(InvalidMessage):

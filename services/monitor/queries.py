@@ -70,9 +70,9 @@ class Reader:
         """Rollouts under way as they stand now, each with what was left out: labels and pairs, counted by reason."""
 
         def view(engine: Engine) -> list[tuple[pb.ChallengerJudged, dict[str, int]]]:
-            policy = engine.policy.challenge
-            trials = [w.trial for w in _watches(engine, model) if w.trial is not None]
-            now = [verdict.judged(t, engine.clock, "", *verdict.reached(t, policy)) for t in trials]
+            found = [(w.trial, engine.policy.of(w.model).challenge) for w in _watches(engine, model) if w.trial]
+            trials = [trial for trial, _ in found]
+            now = [verdict.judged(t, engine.clock, "", *verdict.reached(t, policy)) for t, policy in found]
             return [(wire.judged_message(j), _left_out(t)) for j, t in zip(now, trials, strict=True)]
 
         return await asyncio.to_thread(self.judge.look, view)

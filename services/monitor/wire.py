@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from math import nan
 from typing import Any, Final
@@ -29,6 +30,7 @@ from services.monitor.domain.events import (
     OTHER,
     UNIFORM,
     Alert,
+    Answered,
     CameraFault,
     Deployed,
     DriftFound,
@@ -38,6 +40,7 @@ from services.monitor.domain.events import (
     Input,
     Judged,
     Labelled,
+    Numbers,
     PredictionOf,
     Refusal,
     Request,
@@ -98,6 +101,8 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return _deployed(delivery, value.deployment)
         case registry_pb2.AliasesPublished():
             return _rollout_known(delivery, value)
+        case pb.RetrainAnswered():
+            return _answered(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -183,6 +188,7 @@ def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None
         request_id=run.request_id,
         succeeded=succeeded,
         reason=run.error or _ENDED[run.state],
+        seconds=max(seconds(run.finished_at) - seconds(run.started_at), 0.0) if run.HasField("started_at") else 0.0,
     )
 
 
@@ -261,6 +267,19 @@ def tick_event(tick: Tick, clock: str) -> Event[pb.ClockTicked]:
     return Event(CLOCK_TICKED, clock, value, ce_id, moment(tick.watermark))
 
 
+def _answered(delivery: Delivery[Any], value: pb.RetrainAnswered) -> Answered:
+    return Answered(
+        at=_at(value.answered_at, delivery),
+        ce_id=delivery.ce_id,
+        traceparent=delivery.traceparent,
+        model=_required(value.model, "model"),
+        incident_id=_required(value.incident_id, "incident_id"),
+        approved=value.approved,
+        by=value.answered_by,
+        reason=value.reason,
+    )
+
+
 def event_of(finding: Finding) -> Event[Any]:
     """A finding as an event; the same finding has the same id."""
     at, trace = moment(finding.at), finding.traceparent
@@ -298,13 +317,23 @@ def _request(r: Request) -> pb.RetrainRequested:
         reason=r.reason,
         class_names=r.class_names,
         cameras=r.cameras,
+        numbers=_numbers(r.numbers),
     )
 
 
 def _refusal(r: Refusal) -> pb.RetrainDeclined:
     return pb.RetrainDeclined(
-        id=r.id, model=r.model, incident_id=r.incident_id, reason=r.reason, declined_at=stamp(r.at)
+        id=r.id,
+        model=r.model,
+        incident_id=r.incident_id,
+        reason=r.reason,
+        declined_at=stamp(r.at),
+        numbers=_numbers(r.numbers),
     )
+
+
+def _numbers(n: Numbers | None) -> pb.DecisionNumbers | None:
+    return None if n is None else pb.DecisionNumbers(**asdict(n))
 
 
 def judged_message(j: Judged) -> pb.ChallengerJudged:
@@ -404,5 +433,11 @@ def decision_message(d: Request | Refusal) -> pb.Decision:
     """A request or a refusal, as a line of the log of decisions."""
     said = "requested" if isinstance(d, Request) else "declined"
     return pb.Decision(
-        id=d.id, model=d.model, incident_id=d.incident_id, decision=said, reason=d.reason, decided_at=stamp(d.at)
+        id=d.id,
+        model=d.model,
+        incident_id=d.incident_id,
+        decision=said,
+        reason=d.reason,
+        decided_at=stamp(d.at),
+        numbers=_numbers(d.numbers),
     )

@@ -276,6 +276,19 @@ RETRAIN_DECLINED: Final[Topic[monitor_pb2.RetrainDeclined]] = Topic(
     max_message_bytes=1048576,
     log_append_time=False,
 )
+RETRAIN_ANSWERED: Final[Topic[monitor_pb2.RetrainAnswered]] = Topic(
+    name='irisloop.monitor.retrain.answered.v1',
+    message=monitor_pb2.RetrainAnswered,
+    key='model',
+    producer='monitor',
+    consumers=(Consumer('monitor', 'judge-drift', 'stream'),),
+    partitions=1,
+    retention_ms=2592000000,
+    retention_bytes=-1,
+    compacted=False,
+    max_message_bytes=1048576,
+    log_append_time=False,
+)
 CHALLENGER_JUDGED: Final[Topic[monitor_pb2.ChallengerJudged]] = Topic(
     name='irisloop.monitor.challenger.judged.v1',
     message=monitor_pb2.ChallengerJudged,
@@ -337,6 +350,7 @@ TOPICS: Final[tuple[Topic[Any], ...]] = (
     ALERT_RAISED,
     RETRAIN_REQUESTED,
     RETRAIN_DECLINED,
+    RETRAIN_ANSWERED,
     CHALLENGER_JUDGED,
     CLOCK_TICKED,
     SNAPSHOT_TAKEN,

@@ -13,7 +13,9 @@ import typer
 from services.local.cli.session import answer_of, console, open_session, show_json, show_table, wait_for
 from services.local.errors import LocalError
 
-app = typer.Typer(help="Monitor: status, history, explain, predictions, plot, report.", no_args_is_help=True)
+app = typer.Typer(
+    help="Monitor: status, history, explain, plot, report; policy, backtest, rebuild.", no_args_is_help=True
+)
 Model = Annotated[str, typer.Option("--model", help="The model's name.")]
 AnyModel = Annotated[str, typer.Option("--model", help="Only this model.")]
 Camera = Annotated[str, typer.Option("--camera", help="Only this camera.")]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from services.monitor.domain import batch_test
 from services.monitor.domain.channels import WIDTH
+from services.monitor.domain.detectors.banks import RIVERS
 from services.monitor.domain.detectors.cusum import CusumBank
-from services.monitor.domain.detectors.protocol import Vector
+from services.monitor.domain.detectors.protocol import Detector, Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.profile import Profile
@@ -46,7 +47,7 @@ class CameraWatch:
     rows: Vector = field(default_factory=lambda: np.empty((64, WIDTH)))
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(64, dtype=np.int64))
     reference: Reference | None = None
-    bank: CusumBank | None = None
+    bank: Detector | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
@@ -160,8 +161,10 @@ class CameraWatch:
         limit, allowance = limits[:, None] * factors, np.repeat(allowances[:, None], len(skew), axis=1)
         self.warn = float((warnings / limits).max()) * limit[0]
         if self.bank is None:
-            self.bank = CusumBank(allowance, limit)
-        self.bank.arm(allowance, limit)
+            river = RIVERS.get(policy.channels.detector)
+            self.bank = river(len(skew), {}) if river else CusumBank(allowance, limit)
+        if isinstance(self.bank, CusumBank):
+            self.bank.arm(allowance, limit)
 
     def _limit(self, allowance: float, error: float, frames: float) -> float:
         """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
@@ -192,7 +195,7 @@ class CameraWatch:
         assert self.reference is not None and self.bank is not None
         statistic = self.bank.statistic()
         if self.state >= State.ALARM:
-            low = bool((self.bank.reach() < 0.5).all())
+            low = bool((statistic < self.bank.threshold() / 2).all())
             self.quiet_frames = self.quiet_frames + self.block if low else 0
             self._confirm()
             return

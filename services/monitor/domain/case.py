@@ -9,7 +9,7 @@ import numpy as np
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Risk, Shape, State
+from services.monitor.domain.events import Answered, CameraFault, Cause, Evidence, Harm, Incident, Risk, Shape, State
 from services.monitor.domain.policy import ShapePolicy
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
@@ -47,6 +47,7 @@ class Case:
     suspected: float = 0.0
     turned: bool = False
     faults: list[CameraFault] = field(default_factory=list)
+    answer: Answered | None = None
 
     def incident(self) -> Incident:
         """As it stands, for others."""

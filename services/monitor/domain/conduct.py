@@ -12,9 +12,10 @@ from services.monitor.domain.fault import beyond_training, report, said_of
 from services.monitor.domain.labels import Joined, Pair, affected_pairs, change_point, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
-from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse
+from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse, weigh
 from services.monitor.domain.risk import Count
 
+AWAITS_PERSON = "awaits_person"
 _MORE = 1.25
 _TELLING = 3  # So many labels more on one side decide: the odds are some hundred to one.
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
@@ -239,22 +240,27 @@ def _alert(case: Case, now: float, severity: str, summary: str) -> Alert:
 def stake(watch: ModelWatch, case: Case) -> Stake:
     """The error above the baseline and the traffic of the drifted cameras."""
     excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
-    return Stake(excess, sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras))
+    touched = sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras)
+    return Stake(excess, touched, watch.book.count)
 
 
 def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
     if case.requested and watch.ledger.open is not None:
         return
-    unsure = not case.level_since or _undecided(watch, case)
-    if unsure and now - case.detected_at < policy.shape.level_wait_seconds:
+    if now - case.detected_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
+        yield from _refuse(watch, case, *why, now, policy)
         return
+    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
     no = (
         ("camera_fault", f"camera_fault: {said_of(case.broken())}")
         if beyond_training(case.broken())
-        else objection(watch.ledger, stake(watch, case), now, policy.retrain)
+        else objection(watch.ledger, numbers, now, policy.retrain)
     )
+    no = no or _person(case, policy)
     if no is not None:
-        yield from _refuse(watch, case, *no, now)
+        yield from _refuse(watch, case, *no, now, policy)
+        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts:
+            yield _ask_person(watch, case, now, policy)
         return
     since = case.level_since or now
     request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
@@ -263,10 +269,42 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     yield request
 
 
-def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float) -> Iterator[Finding]:
+def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) while the policy wants a person's word and there is none, or it was no."""
+    if case.answer is not None and not case.answer.approved:
+        return "person_refused", f"person_refused: {case.answer.by}: {case.answer.reason or 'no reason given'}"
+    if policy.retrain.approval and case.answer is None:
+        return AWAITS_PERSON, f"{AWAITS_PERSON}: a retraining would pay; the policy leaves it to a person"
+    return None
+
+
+def _ask_person(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Alert:
+    case.alerts.append(AWAITS_PERSON)
+    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    costs = (
+        f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
+    )
+    summary = f"{case.model}: retraining would pay ({costs}); approve or refuse it"
+    return Alert(now, case.traceparent, derive("alert", case.id, AWAITS_PERSON), case.model, case.id, "ticket", summary)
+
+
+def _unsure(watch: ModelWatch, case: Case) -> tuple[str, str] | None:
+    """(code, sentence) of what has to settle before it is known what a retraining should be made of."""
+    if not case.level_since:
+        return (
+            "not_level",
+            "not_level: the channels are not level yet; trained in the middle of a change it would not fit",
+        )
+    if _undecided(watch, case):
+        return "not_told_apart", "not_told_apart: it is open whether the classes have changed for every camera"
+    return None
+
+
+def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float, policy: Policy) -> Iterator[Finding]:
     if code not in case.refused:
         case.refused.append(code)
-        refusal = refuse(case.incident(), code, sentence, now, case.traceparent)
+        numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+        refusal = refuse(case.incident(), code, sentence, now, case.traceparent, numbers)
         watch.note(refusal)
         yield refusal
 
@@ -279,7 +317,7 @@ def _close_if_over(watch: ModelWatch, case: Case, now: float, policy: Policy) ->
         )
         if "ticket" not in case.alerts:
             yield _alert(case, now, "ticket", f"{case.model}: {_what(case)} changed without harm ({numbers})")
-        yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now)
+        yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now, policy)
         for camera in cameras:
             if camera.state >= State.ALARM:
                 camera.relearn()

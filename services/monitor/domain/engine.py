@@ -12,6 +12,7 @@ from services.monitor.domain import conduct
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
+    Answered,
     Deployed,
     Finding,
     Input,
@@ -108,25 +109,37 @@ class Engine:
         if second > self.clock:
             self.clock = second
             for name in sorted(self.models):
-                yield from conduct.tick(self.models[name], second, self.policy)
+                yield from conduct.tick(self.models[name], second, self.policy.of(name))
 
     def _take(self, item: Input) -> Iterator[Finding]:
         if isinstance(item, Seen):
             yield from self._see(item)
         elif isinstance(item, Labelled):
             for name in sorted({p.model for p in item.predictions if p.role == CHAMPION}):
-                self.watch(name).label(item, self.policy)
+                self.watch(name).label(item, self.policy.of(name))
             for name in sorted(self.models):
                 yield from self._label_trial(self.models[name], item)
         elif isinstance(item, RunEnded):
-            because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
-            self.watch(item.model).ledger.close(item.request_id, item.at, because)
+            self._end_run(item)
         elif isinstance(item, VersionKnown):
-            self.watch(item.model).know(item, self.policy)
+            self.watch(item.model).know(item, self.policy.of(item.model))
         elif isinstance(item, Deployed):
             self.watch(item.model).deploy(item)
+        elif isinstance(item, Answered):
+            self._answer(item)
         elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
-            self.watch(item.model).roll_out(item, self.policy)
+            self.watch(item.model).roll_out(item, self.policy.of(item.model))
+
+    def _answer(self, item: Answered) -> None:
+        watch = self.models.get(item.model)
+        if watch is not None and watch.case is not None and watch.case.id == item.incident_id:
+            watch.case.answer = item
+
+    def _end_run(self, item: RunEnded) -> None:
+        ledger = self.watch(item.model).ledger
+        because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
+        ledger.trained_seconds = item.seconds or ledger.trained_seconds
+        ledger.close(item.request_id, item.at, because)
 
     def _see(self, item: Seen) -> Iterator[Finding]:
         watch = self.models.get(item.model)
@@ -137,23 +150,26 @@ class Engine:
             return
         watch = self.watch(item.model)
         repeated = watch.repeated
-        changed = watch.see(item, self.policy)
+        policy = self.policy.of(item.model)
+        changed = watch.see(item, policy)
         if watch.repeated == repeated:
             self.traffic.see(item)
         if changed:
             yield from conduct.close(watch, item.at)
-            watch.adopt(self.policy)
+            watch.adopt(policy)
 
     def _see_trial(self, watch: ModelWatch, item: Seen) -> Iterator[Judged]:
         if watch.trial is not None and watch.trial.concerns(item):
             watch.trial.excused = watch.case is not None
-            watch.trial.see(item, self.policy.challenge)
-            yield from say(watch.trial, item, self.policy.challenge)
+            policy = self.policy.of(watch.model).challenge
+            watch.trial.see(item, policy)
+            yield from say(watch.trial, item, policy)
 
     def _label_trial(self, watch: ModelWatch, item: Labelled) -> Iterator[Judged]:
         if watch.trial is not None and any(p.model == watch.model for p in item.predictions):
-            watch.trial.label(item, self.policy.challenge)
-            yield from say(watch.trial, item, self.policy.challenge)
+            policy = self.policy.of(watch.model).challenge
+            watch.trial.label(item, policy)
+            yield from say(watch.trial, item, policy)
 
     def watch(self, model: str) -> ModelWatch:
         """A model's state, begun when it is first heard of."""

@@ -118,6 +118,8 @@ class RunEnded:
     request_id: str
     succeeded: bool
     reason: str
+    seconds: float = 0.0
+    """How long the training itself took; 0 where it never began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,21 @@ class RolloutKnown:
     stage_since: float = 0.0
 
 
-Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A person approved or refused the retraining that an incident waits with."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    model: str
+    incident_id: str
+    approved: bool
+    by: str
+    reason: str
+
+
+Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown | Answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +272,27 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a decision about retraining was weighed with. Costs are in the policy's currency; `excess` is the labelled
+    error above the baseline (-1..1), `cooldown_left` in seconds, `labels_since` how many labels have come since the
+    last request, `trained_seconds` how long the last training took (0: not known).
+    """
+
+    excess: float
+    predictions_a_second: float
+    horizon_days: float
+    cost_of_error: float
+    cost_of_harm: float
+    cost_of_run: float
+    requests_today: int
+    budget_a_day: int
+    cooldown_left: float
+    labels_since: int
+    labels_between: int
+    trained_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """A retraining is asked for."""
 
@@ -271,6 +308,7 @@ class Request:
     reason: str
     class_names: tuple[str, ...]
     cameras: tuple[str, ...] = ()
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +321,7 @@ class Refusal:
     model: str
     incident_id: str
     reason: str
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from typing import Any, Final
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import Input
 from services.monitor.domain.labels import LabelBook
+from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.quality import pieces as truths
 from services.monitor.domain.snapshot import dump, load
@@ -55,8 +57,8 @@ class Snapshots:
             self._stamps = {}
             pieces.append((KEYFRAME, b""))
         self._count += 1
-        gate = [engine.gate.watermark, engine.gate.ends, engine.gate.late]
-        pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, list(engine.models), gate])))
+        gate = [engine.gate.watermark, dict(sorted(engine.gate.ends.items())), engine.gate.late]
+        pieces.append((_MERGE, dump([_ordered(engine.merger), engine.clock, engine.taken, list(engine.models), gate])))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
         pieces += [
@@ -126,6 +128,15 @@ class Snapshots:
                         ]
                     ),
                 )
+
+
+def _ordered(merger: Merger) -> Merger:
+    """The same, written alike however partitions were interleaved when they were read."""
+    return replace(merger, fronts=dict(sorted(merger.fronts.items())), waiting=sorted(merger.waiting, key=_place))
+
+
+def _place(waiting: tuple[float, str, int, Input]) -> tuple[float, str, int]:
+    return waiting[:3]
 
 
 def _label_slots(watch: ModelWatch) -> int:

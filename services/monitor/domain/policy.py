@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
-T = TypeVar("T")
+from services.monitor.domain.policy_reading import known, read_models, read_quality, read_section
+from services.monitor.domain.quiethours import QuietHours
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class ChannelPolicy:
     class_share_min: float
     run_length_warn: float
     run_length_alarm: float
+    detector: str = "cusum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class ShapePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetrainPolicy:
-    """When a retraining is asked for."""
+    """When a retraining is asked for; the last four came later, so a file may do without."""
 
     labels_wanted: int
     expires_seconds: float
@@ -84,6 +86,10 @@ class RetrainPolicy:
     cost_of_error: float
     cost_of_run: float
     horizon_days: float
+    cooldown_trainings: float = 4.0
+    labels_between: int = 0
+    approval: bool = False
+    quiet_hours: tuple[QuietHours, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,9 @@ class QualityPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it; `quality` came later, so a file may do without."""
+    """All of it. `quality` and `models` came later, so a file may do without; `models` holds the whole policy of each
+    model that departs from the file's.
+    """
 
     merge: MergePolicy
     reference: ReferencePolicy
@@ -126,43 +134,30 @@ class Policy:
     retrain: RetrainPolicy
     challenge: ChallengePolicy
     quality: QualityPolicy = QualityPolicy()
+    models: Mapping[str, Policy] = field(default_factory=dict)
+
+    def of(self, model: str) -> Policy:
+        """What holds for a model."""
+        return self.models.get(model, self)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
-        """From the parsed file; a field that is missing or unknown is a ValueError that names it."""
-        known = {f.name for f in fields(cls)}
-        if extra := (set(document) | {"quality"}) ^ known:
-            raise ValueError(f"policy: sections missing or unknown: {', '.join(sorted(extra))}")
-        return cls(
-            merge=_section(MergePolicy, document, "merge"),
-            reference=_section(ReferencePolicy, document, "reference"),
-            channels=_section(ChannelPolicy, document, "channels"),
-            labels=_section(LabelPolicy, document, "labels"),
-            harm=_section(HarmPolicy, document, "harm"),
-            shape=_section(ShapePolicy, document, "shape"),
-            retrain=_section(RetrainPolicy, document, "retrain"),
-            challenge=_section(ChallengePolicy, document, "challenge"),
-            quality=_quality(document),
-        )
+        """From the parsed file; a field that is missing, unknown or out of range is a ValueError that names it."""
+        known(document, required=_REQUIRED, optional=("quality", "models"))
+        own = {name: read_section(kind, document[name], name) for name, kind in _KINDS.items()}
+        plain = cls(**own, quality=read_quality(QualityPolicy, document))
+        models = read_models(document, plain, _KINDS)
+        return cls(**own, quality=plain.quality, models=models)
 
 
-def _quality(document: Mapping[str, Any]) -> QualityPolicy:
-    if "quality" not in document:
-        return QualityPolicy()
-    quality = _section(QualityPolicy, document, "quality")
-    if not 0.0 < quality.alpha < 1.0:
-        raise ValueError(f"policy: quality.alpha must lie between 0 and 1, not {quality.alpha!r}")
-    if not (0.0 < quality.propensity <= 1.0 <= quality.weight_max and quality.remembered):
-        raise ValueError("policy: quality: propensity is above 0 and at most 1, weight_max and remembered at least 1")
-    return quality
-
-
-def _section(kind: type[T], document: Mapping[str, Any], name: str) -> T:
-    values = document[name]
-    known = {f.name: f.type for f in fields(kind)}  # type: ignore[arg-type]
-    if extra := set(values) ^ set(known):
-        raise ValueError(f"policy: {name}: missing or unknown: {', '.join(sorted(extra))}")
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ValueError(f"policy: {name}.{key} must be a number of at least 0, not {value!r}")
-    return kind(**{key: int(v) if known[key] == "int" else float(v) for key, v in values.items()})
+_KINDS: dict[str, Any] = {
+    "merge": MergePolicy,
+    "reference": ReferencePolicy,
+    "channels": ChannelPolicy,
+    "labels": LabelPolicy,
+    "harm": HarmPolicy,
+    "shape": ShapePolicy,
+    "retrain": RetrainPolicy,
+    "challenge": ChallengePolicy,
+}
+_REQUIRED = tuple(_KINDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
-from services.monitor.domain.events import Incident, Refusal, Request
+from services.monitor.domain.events import Incident, Numbers, Refusal, Request
 from services.monitor.domain.policy import RetrainPolicy
 
 DAY = 86400.0
@@ -19,13 +19,17 @@ def derive(*parts: str) -> str:
 
 @dataclass(slots=True)
 class Ledger:
-    """What was asked for one model, and what became of it."""
+    """What was asked for one model, and what became of it. `trained_seconds` is how long its last training took,
+    `labels_asked` how many labels had come when the last request was made.
+    """
 
     open: Request | None = None
     asked_at: list[float] = field(default_factory=list)
     closed_at: float = 0.0
     closed_because: str = ""
     attempts: dict[str, int] = field(default_factory=dict)
+    trained_seconds: float = 0.0
+    labels_asked: int = 0
 
     def close(self, request_id: str, at: float, because: str) -> bool:
         """Close the open request, if it is this one."""
@@ -39,36 +43,60 @@ class Ledger:
         if self.open is not None and now >= self.open.expires_at:
             self.close(self.open.id, now, "expired")
 
+    def cooldown(self, policy: RetrainPolicy) -> float:
+        """Seconds between the end of one request and the next."""
+        return max(policy.cooldown_seconds, policy.cooldown_trainings * self.trained_seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """What is at stake: error above the baseline, and predictions a second that it touches."""
+    """What is at stake: error above the baseline, predictions a second that it touches, and labels heard so far."""
 
     excess: float
     predictions_a_second: float
+    labels: int = 0
 
     def cost(self, policy: RetrainPolicy) -> float:
         """Of leaving things as they are over the policy's horizon."""
         return max(self.excess, 0.0) * self.predictions_a_second * policy.horizon_days * DAY * policy.cost_of_error
 
 
-def objection(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> tuple[str, str] | None:
+def weigh(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> Numbers:
+    """Everything that a decision is made from."""
+    asked = bool(ledger.closed_at)
+    return Numbers(
+        excess=stake.excess,
+        predictions_a_second=stake.predictions_a_second,
+        horizon_days=policy.horizon_days,
+        cost_of_error=policy.cost_of_error,
+        cost_of_harm=stake.cost(policy),
+        cost_of_run=policy.cost_of_run,
+        requests_today=sum(1 for at in ledger.asked_at if now - at < DAY),
+        budget_a_day=policy.budget_a_day,
+        cooldown_left=max(ledger.closed_at + ledger.cooldown(policy) - now, 0.0) if asked else 0.0,
+        labels_since=stake.labels - ledger.labels_asked,
+        labels_between=policy.labels_between if asked else 0,
+        trained_seconds=ledger.trained_seconds,
+    )
+
+
+def objection(ledger: Ledger, numbers: Numbers, now: float, policy: RetrainPolicy) -> tuple[str, str] | None:
     """(code, sentence with the numbers) that speaks against asking now, or None."""
+    n = numbers
     if ledger.open is not None:
         return "open_request", f"open_request: request {ledger.open.id} is open until its run ends"
-    left = ledger.closed_at + policy.cooldown_seconds - now
-    if ledger.closed_at and left > 0:
-        limit = f"less than {policy.cooldown_seconds:.0f} s ago"
+    if n.cooldown_left > 0:
+        limit = f"less than {ledger.cooldown(policy):.0f} s ago"
         return "cooldown", f"cooldown: the last request was closed ({ledger.closed_because}) {limit}"
-    today = sum(1 for at in ledger.asked_at if now - at < DAY)
-    if today >= policy.budget_a_day:
-        return "budget", f"budget: {today} of {policy.budget_a_day} requests of the last 24 h are used"
-    cost = stake.cost(policy)
-    if cost < policy.cost_of_run:
-        return (
-            "does_not_pay",
-            f"does_not_pay: the harm costs {cost:.2f} in {policy.horizon_days:g} days, a run {policy.cost_of_run:.2f}",
-        )
+    if n.labels_since < n.labels_between:
+        return "labels", f"labels: {n.labels_since} of {n.labels_between} new labels have come since the last request"
+    if n.requests_today >= n.budget_a_day:
+        return "budget", f"budget: {n.requests_today} of {n.budget_a_day} requests of the last 24 h are used"
+    if n.cost_of_harm < n.cost_of_run:
+        costs = f"the harm costs {n.cost_of_harm:.2f} in {n.horizon_days:g} days, a run {n.cost_of_run:.2f}"
+        return "does_not_pay", f"does_not_pay: {costs}"
+    if quiet := next((hours for hours in policy.quiet_hours if hours.cover(now)), None):
+        return "quiet_hours", f"quiet_hours: no request is made in {quiet}"
     return None
 
 
@@ -92,12 +120,17 @@ def ask(
         reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}",
         class_names=incident.class_names,
         cameras=incident.cameras,
+        numbers=weigh(ledger, stake, now, policy),
     )
     ledger.open, ledger.attempts[incident.id] = request, attempt
     ledger.asked_at = [*(at for at in ledger.asked_at if now - at < DAY), now]
+    ledger.labels_asked = stake.labels
     return request
 
 
-def refuse(incident: Incident, code: str, sentence: str, now: float, traceparent: str) -> Refusal:
+def refuse(
+    incident: Incident, code: str, sentence: str, now: float, traceparent: str, numbers: Numbers | None = None
+) -> Refusal:
     """Say no, once for each incident and code."""
-    return Refusal(now, traceparent, derive("refusal", incident.id, code), incident.model, incident.id, sentence)
+    ce_id = derive("refusal", incident.id, code)
+    return Refusal(now, traceparent, ce_id, incident.model, incident.id, sentence, numbers)

@@ -20,7 +20,7 @@ from irisloop.topics import (
     RETRAIN_REQUESTED,
 )
 
-from services.common.bus import Bus, Delivery, Subscription
+from services.common.bus import Bus, Delivery, Subscription, Topic
 from services.monitor import wire
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.tables import (
@@ -41,7 +41,15 @@ _LINGER_MS: Final = 1000  # ClickHouse wants few inserts of many rows.
 
 def subscribe(bus: Bus, warehouse: Warehouse) -> None:
     """Declare what analytics hear: each batch of a partition is one insert, trimmed by what is there already."""
-    for topic, handler, table, row in (
+    for topic, handler, table, row in stored():
+        bus.subscribe(
+            Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH, linger_ms=_LINGER_MS)
+        )
+
+
+def stored() -> tuple[tuple[Topic[Any], str, Table, Callable[[Any, datetime], tuple[Any, ...]]], ...]:
+    """Which topic goes into which table: (topic, handler, table, a message and its time as the columns' values)."""
+    return (
         (PREDICTION_MADE, "store-predictions", PREDICTIONS, _prediction),
         (ANNOTATION_CONFIRMED, "store-annotations", ANNOTATIONS, _annotation),
         (DRIFT_DETECTED, "store-drifts", DRIFTS, _drift),
@@ -49,10 +57,7 @@ def subscribe(bus: Bus, warehouse: Warehouse) -> None:
         (RETRAIN_DECLINED, "store-refusals", DECISIONS, _refusal),
         (FRAME_REJECTED, "store-rejections", REJECTIONS, _rejection),
         (ALERT_RAISED, "store-alerts", ALERTS, _alert),
-    ):
-        bus.subscribe(
-            Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH, linger_ms=_LINGER_MS)
-        )
+    )
 
 
 def _storer(warehouse: Warehouse, table: Table, row: Callable[[Any, datetime], tuple[Any, ...]]) -> Callable[..., Any]:

@@ -9,15 +9,17 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.monitor.v1 import monitor_pb2_grpc
 
 from services.monitor import queries
+from services.monitor.answering import Answers
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
-    """Each call is a query; errors are mapped by the kit's interceptor."""
+    """All calls but one are queries; errors are mapped by the kit's interceptor."""
 
-    def __init__(self, reader: queries.Reader) -> None:
+    def __init__(self, reader: queries.Reader, answers: Answers) -> None:
         self._reader = reader
+        self._answers = answers
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         return await self._reader.status(request)
@@ -27,6 +29,9 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
 
     async def ListDecisions(self, request: pb.ListDecisionsRequest, context: Context) -> pb.ListDecisionsResponse:
         return await self._reader.decisions(request)
+
+    async def AnswerRetrain(self, request: pb.AnswerRetrainRequest, context: Context) -> pb.AnswerRetrainResponse:
+        return await self._answers.take(request)
 
     async def GetAccuracy(self, request: pb.GetAccuracyRequest, context: Context) -> pb.GetAccuracyResponse:
         return await self._reader.accuracy(request)

@@ -13,6 +13,7 @@ from irisloop.topics import (
     CLOCK_TICKED,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
+    RETRAIN_ANSWERED,
     RUN_FINISHED,
     SNAPSHOT_TAKEN,
     VERSION_JUDGED,
@@ -43,7 +44,7 @@ from services.monitor.wire_quality import truth_of
 _BATCH: Final = 1000
 _LINGER_MS: Final = 250  # Verdicts go by seconds of event time.
 HANDLER: Final = "judge-drift"
-TOPICS: Final = (
+INPUTS: Final = (
     PREDICTION_MADE,
     ANNOTATION_CONFIRMED,
     RUN_FINISHED,
@@ -51,8 +52,10 @@ TOPICS: Final = (
     DEPLOYMENT_CHANGED,
     ALIASES_PUBLISHED,
     CLOCK_TICKED,
+    RETRAIN_ANSWERED,
 )
-_HOLDS: Final = PREDICTION_MADE.name
+HOLDS: Final = PREDICTION_MADE.name
+"""The topic whose partitions hold the others back."""
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
 _IDLE_CALLS: Final = 2  # So many seconds of silence, and what waits for slower partitions is judged without them.
 
@@ -73,7 +76,7 @@ class DriftStream:
 
     def stream(self) -> Stream:
         """For `Bus.stream`: one active judge over all partitions; a second instance fences the first."""
-        return Stream(TOPICS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
+        return Stream(INPUTS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
 
     def waiting_for(self) -> str:
         """What keeps the judge from working."""
@@ -81,7 +84,7 @@ class DriftStream:
 
     async def restore(self, unit: int, bus: Bus) -> None:
         """Read what was written since the newest keyframe; earlier codecs are read, pieces of a later one left out."""
-        pieces = await _read(bus)
+        pieces = await read_snapshot(bus)
         await asyncio.to_thread(self._judge.restore, pieces)
         self._silent, self._ticks_read, self.restored = 0, 0, True
         log.info("judge_restored", pieces=len(pieces))
@@ -134,21 +137,37 @@ class DriftStream:
         self._late = late
         self._gauges.show(self._judge, clock)
         MONITOR_SNAPSHOT_BYTES.set(sum(len(state) for _, state in judgement.pieces))
-        for key, state in judgement.pieces:
-            value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
-            ce_id = derive("snapshot", key, str(taken), str(clock))
-            events.append(Event(SNAPSHOT_TAKEN, key, value, ce_id, wire.moment(clock), partition=_PARTITION))
-        return Outcome(events, self._offsets(judgement))
+        return Outcome([*events, *snapshot_events(judgement.pieces, taken, clock)], self._offsets(judgement))
 
     def _offsets(self, judgement: Judgement) -> dict[Position, int]:
         offsets: dict[Position, int] = {}
         for source, offset in judgement.unread.items():
-            topic, _, partition = source.rpartition("/")
-            offsets[topic, int(partition)] = offset
+            offsets[place_of_source(source)] = offset
         if judgement.tick is not None or self._ticks_read:
             ticks = judgement.tick if judgement.tick is not None else self._ticks_read
             offsets[CLOCK_TICKED.name, 0] = ticks
         return offsets
+
+
+def place_of_source(source: str) -> Position:
+    """The topic and partition that an arrival's source names."""
+    topic, _, partition = source.rpartition("/")
+    return topic, int(partition)
+
+
+def snapshot_events(pieces: Sequence[tuple[str, bytes]], taken: int, clock: float) -> list[Event[Any]]:
+    """Pieces of the state after `taken` inputs, at event time `clock`, as the judge writes them."""
+    return [
+        Event(
+            SNAPSHOT_TAKEN,
+            key,
+            pb.SnapshotTaken(key=key, codec=CODEC, state=state),
+            derive("snapshot", key, str(taken), str(clock)),
+            wire.moment(clock),
+            partition=_PARTITION,
+        )
+        for key, state in pieces
+    ]
 
 
 def _show(judged: Judged) -> None:
@@ -166,13 +185,14 @@ def _heard(batch: Sequence[Delivery[Any]]) -> tuple[list[Arrival], list[tuple[in
             if delivery.record.topic == CLOCK_TICKED.name:
                 ticks.append((delivery.record.offset, wire.tick_of(delivery.value)))
             else:
-                arrivals.append(_arrival(delivery))
+                arrivals.append(arrival_of(delivery))
         except InvalidMessage as error:
             raise PoisonedDelivery(place, str(error), field=error.field) from error
     return arrivals, ticks
 
 
-def _arrival(delivery: Delivery[Any]) -> Arrival:
+def arrival_of(delivery: Delivery[Any]) -> Arrival:
+    """A record of one of `INPUTS`, ticks aside. Raises `InvalidMessage`."""
     record, item = delivery.record, wire.input_of(delivery)
     return Arrival(
         item.at if item is not None else delivery.ce_time.timestamp(),
@@ -181,11 +201,11 @@ def _arrival(delivery: Delivery[Any]) -> Arrival:
         record.offset,
         item,
         truth_of(delivery.value, delivery.ce_time),
-        record.topic == _HOLDS,
+        record.topic == HOLDS,
     )
 
 
-async def _read(bus: Bus) -> dict[str, bytes]:
+async def read_snapshot(bus: Bus) -> dict[str, bytes]:
     """The newest piece of each key since the last keyframe, reading backwards until it is found."""
     last = 1024
     while True:

@@ -8,8 +8,10 @@ second net, should an insert be sent twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,7 @@ from services.common.metrics import MONITOR_INSERT_SECONDS, MONITOR_ROWS, MONITO
 from services.common.telemetry import log
 from services.monitor.domain.tables import TABLES, Rows, Table
 from services.monitor.errors import AnalyticsClosed
+from services.monitor.outbound.tables_aside import TablesAside
 
 T = TypeVar("T")
 
@@ -97,10 +100,10 @@ class ClickHouse:
             self._client.command(self._create(table))
             self._client.command(f"ALTER TABLE {table.name} MODIFY SETTING {_WINDOW}")  # also of an earlier version's
 
-    def _create(self, table: Table) -> str:
-        columns = ", ".join(f"{name} {kind}" for name, kind in table.columns)
+    def _create(self, table: Table, name: str = "") -> str:
+        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns)
         return (
-            f"CREATE TABLE IF NOT EXISTS {table.name} "
+            f"CREATE TABLE IF NOT EXISTS {name or table.name} "
             f"(topic LowCardinality(String), partition UInt16, offset UInt64, {columns}) "
             f"ENGINE = MergeTree PARTITION BY toYYYYMMDD({table.time}) ORDER BY (topic, partition, offset) "
             f"TTL toDateTime({table.time}) + INTERVAL {self._keep_days} DAY"
@@ -116,6 +119,19 @@ class ClickHouse:
         """Add the rows that are not there yet, in one insert. Raises `AnalyticsClosed`."""
         await self._ready()
         await self._call(lambda: self._insert(rows))
+
+    @asynccontextmanager
+    async def aside(self, begins: Mapping[tuple[str, int], int]) -> AsyncIterator[Aside]:
+        """New tables beside those in use; whatever goes wrong before `swap`, those in use stay as they are. `begins`:
+        the first offset that each (topic, partition) still holds. Raises `AnalyticsClosed`.
+        """
+        await self._ready()
+        tables = await self._call(lambda: TablesAside(self._client, self._create, begins))
+        try:
+            yield Aside(tables, self._call)
+        finally:
+            await self._call(tables.drop)
+            self.forget()
 
     def forget(self) -> None:
         """Ask again what is held before the next insert of each partition: another instance may have written."""
@@ -180,6 +196,23 @@ class ClickHouse:
         }
         right, labels = (await self.query(_ACCURACY, parameters))[0]
         return int(right), int(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """`TablesAside`, in ClickHouse's thread."""
+
+    tables: TablesAside
+    call: Callable[[Callable[[], Any]], Awaitable[Any]]
+
+    async def insert(self, rows: Rows) -> None:
+        """Rows that no insert before has brought."""
+        await self.call(lambda: self.tables.insert(rows))
+
+    async def swap(self) -> dict[str, int]:
+        """From now on these are the tables; returns rows by table."""
+        counts: dict[str, int] = await self.call(self.tables.swap)
+        return counts
 
 
 class NoAnalytics:

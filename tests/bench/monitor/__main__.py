@@ -1,8 +1,8 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts ...] [--quick] [--frames N] [...]
+    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|cost ...] [--quick] [--frames N] [...]
 
-`delay` is the last five. Figures go to `.irisloop/bench/monitor-null.json` and `monitor-delay.json`, rows as they are
+`delay` is shifts to concepts. Figures go to `.irisloop/bench/monitor-<part>.json`, rows as they are
 measured to standard error, tables to standard output; what is not measured this time stands there from the last.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench.monitor import delays, null
+from tests.bench.monitor import cost, delays, null
 
 
 def main() -> None:
@@ -22,14 +22,16 @@ def main() -> None:
     parser.add_argument("--streams", default="", help="of `null`: only those whose name holds this")
     parser.add_argument("--seeds", type=int, default=100)
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - {"null", "delay", *delays.PARTS}:
+    if unknown := set(chosen.parts) - {"null", "delay", "cost", *delays.PARTS}:
         parser.error(f"there is no part {min(unknown)!r}")
-    parts, scale = set(chosen.parts or ("null", "delay")), 20 if chosen.quick else 1
+    parts, scale = set(chosen.parts or ("null", "delay", "cost")), 20 if chosen.quick else 1
     if "null" in parts:
         null.main(scale, chosen.frames, chosen.streams)
     chosen_delays = delays.PARTS if "delay" in parts else parts & delays.PARTS.keys()
     if chosen_delays:
         delays.main(chosen_delays, scale, chosen.seeds)
+    if "cost" in parts:
+        cost.main(scale, chosen.seeds)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.common.bus import MemoryBus
 from services.common.http import create_http
+from services.monitor.answering import Answers
 from services.monitor.app import build, read_policy
 from services.monitor.domain.events import Request
 from services.monitor.errors import AnalyticsClosed, BrokenPolicy, UnknownModel
@@ -41,7 +42,7 @@ def judged() -> Judge:
 @pytest.fixture
 async def http(judged: Judge) -> AsyncIterator[httpx.AsyncClient]:
     app = create_http("monitor")
-    app.include_router(routes(Reader(judged, Counted())))
+    app.include_router(routes(Reader(judged, Counted()), Answers(judged, MemoryBus())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
         yield client
 
@@ -103,7 +104,7 @@ def test_a_policy_that_cannot_be_used_is_named(tmp_path: object) -> None:
 
     broken = Path(str(tmp_path)) / "policy.yaml"
     broken.write_text("merge: {}", encoding="utf-8")
-    with pytest.raises(BrokenPolicy, match="sections missing"):
+    with pytest.raises(BrokenPolicy, match="missing: challenge, channels"):
         read_policy(broken)
     with pytest.raises(BrokenPolicy):
         read_policy(broken.with_name("none.yaml"))

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from services.monitor.domain.events import Cause, Harm, Incident, Shape, State
-from services.monitor.domain.retraining import DAY, Ledger, Stake, ask, objection, refuse
+from services.monitor.domain.policy import RetrainPolicy
+from services.monitor.domain.quiethours import QuietHours
+from services.monitor.domain.retraining import DAY, Ledger, Stake, ask, objection, refuse, weigh
+from services.monitor.wire import event_of
 from tests.unit.monitor.worlds import EPOCH, policy
 
 RULES = policy().retrain
 STAKE = Stake(excess=0.2, predictions_a_second=10.0)
+LABELLED = replace(STAKE, labels=10_000)
 INCIDENT = Incident(
     "i", "m", "1", State.CONFIRMED, Cause.SCENE, Harm.CROSSED, Shape.SUDDEN, EPOCH, EPOCH, EPOCH,
     ("c",), (), (), None, 0, "a",
 )  # fmt: skip
 
 
-def code(ledger: Ledger, now: float = EPOCH, stake: Stake = STAKE) -> str:
-    no = objection(ledger, stake, now, RULES)
+def code(ledger: Ledger, now: float = EPOCH, stake: Stake = STAKE, rules: RetrainPolicy = RULES) -> str:
+    no = objection(ledger, weigh(ledger, stake, now, rules), now, rules)
     return no[0] if no else ""
 
 
@@ -39,10 +44,45 @@ def test_an_open_request_its_cooldown_and_the_budget_each_speak_against_another(
     assert ledger.close(request.id, EPOCH + 10, "its run succeeded")
     assert not ledger.close(request.id, EPOCH + 20, "judged")
     assert code(ledger, EPOCH + 20) == "cooldown"
-    assert code(ledger, EPOCH + 11 + RULES.cooldown_seconds) == ""
+    enough = replace(STAKE, labels=RULES.labels_between)
+    assert code(ledger, EPOCH + 11 + RULES.cooldown_seconds) == "labels"
+    assert code(ledger, EPOCH + 11 + RULES.cooldown_seconds, enough) == ""
     ledger.asked_at = [EPOCH] * RULES.budget_a_day
-    assert code(ledger, EPOCH + 11 + RULES.cooldown_seconds) == "budget"
-    assert code(ledger, EPOCH + DAY + 1) == ""
+    assert code(ledger, EPOCH + 11 + RULES.cooldown_seconds, enough) == "budget"
+    assert code(ledger, EPOCH + DAY + 1, enough) == ""
+
+
+def test_the_cooldown_is_at_least_four_times_the_last_training() -> None:
+    ledger = Ledger(closed_at=EPOCH, trained_seconds=RULES.cooldown_seconds)
+    assert code(ledger, EPOCH + 4 * RULES.cooldown_seconds - 1, LABELLED) == "cooldown"
+    assert code(ledger, EPOCH + 4 * RULES.cooldown_seconds, LABELLED) == ""
+
+
+def test_a_failed_run_is_asked_for_again_only_when_new_labels_have_come() -> None:
+    ledger = Ledger()
+    request = ask(ledger, INCIDENT, replace(STAKE, labels=500), EPOCH, EPOCH, "", RULES)
+    ledger.close(request.id, EPOCH, "its run failed: no labels")
+    later = EPOCH + RULES.cooldown_seconds
+    assert code(ledger, later, replace(STAKE, labels=499 + RULES.labels_between)) == "labels"
+    assert code(ledger, later, replace(STAKE, labels=500 + RULES.labels_between)) == ""
+
+
+def test_quiet_hours_are_kept_in_the_zone_of_the_people() -> None:
+    night = replace(RULES, quiet_hours=(QuietHours(22 * 60, 6 * 60, "Europe/Berlin"),))
+    summer, winter = datetime(2026, 7, 1, tzinfo=UTC).timestamp(), datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    hour = 3600.0
+    asked = [code(Ledger(), day + h * hour, rules=night) for day in (summer, winter) for h in (3.9, 4.1, 4.9, 5.1)]
+    assert asked == ["quiet_hours", "", "", "", "quiet_hours", "quiet_hours", "quiet_hours", ""]
+    assert code(Ledger(), summer + 19.9 * hour, rules=night) == ""
+    assert code(Ledger(), summer + 20.1 * hour, rules=night) == "quiet_hours"
+
+
+def test_a_decision_carries_what_it_was_weighed_with() -> None:
+    request = ask(Ledger(), INCIDENT, STAKE, EPOCH, EPOCH, "", RULES)
+    assert request.numbers is not None
+    assert request.numbers.cost_of_harm == STAKE.cost(RULES) == 0.2 * 10.0 * 7 * DAY * 0.01
+    said = event_of(request).value.numbers
+    assert (said.excess, said.cost_of_run, said.budget_a_day) == (0.2, RULES.cost_of_run, RULES.budget_a_day)
 
 
 def test_a_request_that_nobody_answers_expires() -> None:

@@ -35,7 +35,8 @@ def cut(book: TruthBook, traffic: Traffic) -> Iterator[tuple[str, Any, Callable[
 
 
 def _shelf(entries: Mapping[str, Entry]) -> bytes:
-    return json.dumps([_row(entry) for entry in entries.values()], separators=(",", ":")).encode()
+    """By asset, so that the same labels make the same bytes whatever order they came in."""
+    return json.dumps([_row(entry) for _, entry in sorted(entries.items())], separators=(",", ":")).encode()
 
 
 def _hour(traffic: Traffic, hour: int) -> bytes:

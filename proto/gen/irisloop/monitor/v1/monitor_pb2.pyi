@@ -363,6 +363,67 @@ class AlertRaised(_message.Message):
 Global___AlertRaised: _TypeAlias = AlertRaised  # noqa: Y015
 
 @_typing.final
+class DecisionNumbers(_message.Message):
+    """What a decision about retraining was weighed with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCESS_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_A_SECOND_FIELD_NUMBER: _builtins.int
+    HORIZON_DAYS_FIELD_NUMBER: _builtins.int
+    COST_OF_ERROR_FIELD_NUMBER: _builtins.int
+    COST_OF_HARM_FIELD_NUMBER: _builtins.int
+    COST_OF_RUN_FIELD_NUMBER: _builtins.int
+    REQUESTS_TODAY_FIELD_NUMBER: _builtins.int
+    BUDGET_A_DAY_FIELD_NUMBER: _builtins.int
+    COOLDOWN_LEFT_FIELD_NUMBER: _builtins.int
+    LABELS_SINCE_FIELD_NUMBER: _builtins.int
+    LABELS_BETWEEN_FIELD_NUMBER: _builtins.int
+    TRAINED_SECONDS_FIELD_NUMBER: _builtins.int
+    excess: _builtins.float
+    """Labelled error above the baseline, -1..1."""
+    predictions_a_second: _builtins.float
+    """Of the cameras concerned."""
+    horizon_days: _builtins.float
+    cost_of_error: _builtins.float
+    """Costs are in the policy's currency: of one wrong answer, of the harm over the horizon, of a run with its labels."""
+    cost_of_harm: _builtins.float
+    cost_of_run: _builtins.float
+    requests_today: _builtins.int
+    """Requests of the last 24 hours, and how many there may be."""
+    budget_a_day: _builtins.int
+    cooldown_left: _builtins.float
+    """Seconds."""
+    labels_since: _builtins.int
+    """Labels that have come since the last request, and how many have to."""
+    labels_between: _builtins.int
+    trained_seconds: _builtins.float
+    """How long the last training took; 0 when there was none."""
+    def __init__(
+        self,
+        *,
+        excess: _builtins.float = ...,
+        predictions_a_second: _builtins.float = ...,
+        horizon_days: _builtins.float = ...,
+        cost_of_error: _builtins.float = ...,
+        cost_of_harm: _builtins.float = ...,
+        cost_of_run: _builtins.float = ...,
+        requests_today: _builtins.int = ...,
+        budget_a_day: _builtins.int = ...,
+        cooldown_left: _builtins.float = ...,
+        labels_since: _builtins.int = ...,
+        labels_between: _builtins.int = ...,
+        trained_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_a_day", b"budget_a_day", "cooldown_left", b"cooldown_left", "cost_of_error", b"cost_of_error", "cost_of_harm", b"cost_of_harm", "cost_of_run", b"cost_of_run", "excess", b"excess", "horizon_days", b"horizon_days", "labels_between", b"labels_between", "labels_since", b"labels_since", "predictions_a_second", b"predictions_a_second", "requests_today", b"requests_today", "trained_seconds", b"trained_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionNumbers: _TypeAlias = DecisionNumbers  # noqa: Y015
+
+@_typing.final
 class RetrainRequested(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -377,6 +438,7 @@ class RetrainRequested(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CLASS_NAMES_FIELD_NUMBER: _builtins.int
     CAMERAS_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -397,6 +459,8 @@ class RetrainRequested(_message.Message):
     def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of these cameras are of the new condition; of all when empty."""
 
+    @_builtins.property
+    def numbers(self) -> Global___DecisionNumbers: ...
     def __init__(
         self,
         *,
@@ -411,10 +475,11 @@ class RetrainRequested(_message.Message):
         reason: _builtins.str = ...,
         class_names: _abc.Iterable[_builtins.str] | None = ...,
         cameras: _abc.Iterable[_builtins.str] | None = ...,
+        numbers: Global___DecisionNumbers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "labels_since", b"labels_since", "requested_at", b"requested_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "labels_since", b"labels_since", "numbers", b"numbers", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "class_names", b"class_names", "expires_at", b"expires_at", "incident_id", b"incident_id", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "reason", b"reason", "request_id", b"request_id", "requested_at", b"requested_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cameras", b"cameras", "class_names", b"class_names", "expires_at", b"expires_at", "incident_id", b"incident_id", "labels_since", b"labels_since", "labels_wanted", b"labels_wanted", "model", b"model", "numbers", b"numbers", "reason", b"reason", "request_id", b"request_id", "requested_at", b"requested_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,12 +494,15 @@ class RetrainDeclined(_message.Message):
     INCIDENT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DECLINED_AT_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     incident_id: _builtins.str
     reason: _builtins.str
     @_builtins.property
     def declined_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def numbers(self) -> Global___DecisionNumbers: ...
     def __init__(
         self,
         *,
@@ -443,14 +511,55 @@ class RetrainDeclined(_message.Message):
         incident_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         declined_at: _timestamp_pb2.Timestamp | None = ...,
+        numbers: Global___DecisionNumbers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["declined_at", b"declined_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["declined_at", b"declined_at", "numbers", b"numbers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["declined_at", b"declined_at", "id", b"id", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declined_at", b"declined_at", "id", b"id", "incident_id", b"incident_id", "model", b"model", "numbers", b"numbers", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetrainDeclined: _TypeAlias = RetrainDeclined  # noqa: Y015
+
+@_typing.final
+class RetrainAnswered(_message.Message):
+    """What a person said to a retraining that the policy does not ask for by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ANSWERED_AT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    model: _builtins.str
+    incident_id: _builtins.str
+    approved: _builtins.bool
+    answered_by: _builtins.str
+    reason: _builtins.str
+    @_builtins.property
+    def answered_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        approved: _builtins.bool = ...,
+        answered_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        answered_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_at", b"answered_at", "answered_by", b"answered_by", "approved", b"approved", "id", b"id", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrainAnswered: _TypeAlias = RetrainAnswered  # noqa: Y015
 
 @_typing.final
 class SequentialTest(_message.Message):
@@ -826,6 +935,7 @@ class Decision(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DECIDED_AT_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     incident_id: _builtins.str
@@ -834,6 +944,8 @@ class Decision(_message.Message):
     reason: _builtins.str
     @_builtins.property
     def decided_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def numbers(self) -> Global___DecisionNumbers: ...
     def __init__(
         self,
         *,
@@ -843,10 +955,11 @@ class Decision(_message.Message):
         decision: _builtins.str = ...,
         reason: _builtins.str = ...,
         decided_at: _timestamp_pb2.Timestamp | None = ...,
+        numbers: Global___DecisionNumbers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "numbers", b"numbers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "decision", b"decision", "id", b"id", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "decision", b"decision", "id", b"id", "incident_id", b"incident_id", "model", b"model", "numbers", b"numbers", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -897,6 +1010,59 @@ class ListDecisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class AnswerRetrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    APPROVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    incident_id: _builtins.str
+    """The open incident of the model when empty."""
+    approve: _builtins.bool
+    reason: _builtins.str
+    answered_by: _builtins.str
+    """Who answers, for the history."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        approve: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "approve", b"approve", "incident_id", b"incident_id", "model", b"model", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRetrainRequest: _TypeAlias = AnswerRetrainRequest  # noqa: Y015
+
+@_typing.final
+class AnswerRetrainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___RetrainAnswered: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___RetrainAnswered | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerRetrainResponse: _TypeAlias = AnswerRetrainResponse  # noqa: Y015
 
 @_typing.final
 class GetAccuracyRequest(_message.Message):

@@ -49,6 +49,11 @@ class MonitorServiceStub:
                 request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsRequest.SerializeToString,
                 response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsResponse.FromString,
                 _registered_method=True)
+        self.AnswerRetrain = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/AnswerRetrain',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainResponse.FromString,
+                _registered_method=True)
         self.GetAccuracy = channel.unary_unary(
                 '/irisloop.monitor.v1.MonitorService/GetAccuracy',
                 request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetAccuracyRequest.SerializeToString,
@@ -88,6 +93,13 @@ class MonitorServiceServicer:
 
     def ListDecisions(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerRetrain(self, request, context):
+        """Approve or refuse the retraining that waits for a person.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -133,6 +145,11 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.ListDecisions,
                     request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsRequest.FromString,
                     response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'AnswerRetrain': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerRetrain,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainResponse.SerializeToString,
             ),
             'GetAccuracy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAccuracy,
@@ -236,6 +253,33 @@ class MonitorService:
             '/irisloop.monitor.v1.MonitorService/ListDecisions',
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsRequest.SerializeToString,
             irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerRetrain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/AnswerRetrain',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AnswerRetrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

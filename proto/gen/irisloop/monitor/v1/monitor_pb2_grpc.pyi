@@ -34,6 +34,8 @@ class MonitorServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetStatusRequest, _monitor_pb2.GetStatusResponse]
     ListIncidents: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]
+    AnswerRetrain: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.AnswerRetrainRequest, _monitor_pb2.AnswerRetrainResponse]
+    """Approve or refuse the retraining that waits for a person."""
     GetAccuracy: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]
     GetQuality: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]
     ListPredictions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPredictionsRequest, _monitor_pb2.ListPredictionsResponse]
@@ -45,6 +47,8 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetStatusRequest, _monitor_pb2.GetStatusResponse]  # type: ignore[assignment]
     ListIncidents: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]  # type: ignore[assignment]
     ListDecisions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    AnswerRetrain: _aio.UnaryUnaryMultiCallable[_monitor_pb2.AnswerRetrainRequest, _monitor_pb2.AnswerRetrainResponse]  # type: ignore[assignment]
+    """Approve or refuse the retraining that waits for a person."""
     GetAccuracy: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetAccuracyRequest, _monitor_pb2.GetAccuracyResponse]  # type: ignore[assignment]
     GetQuality: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetQualityRequest, _monitor_pb2.GetQualityResponse]  # type: ignore[assignment]
     ListPredictions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPredictionsRequest, _monitor_pb2.ListPredictionsResponse]  # type: ignore[assignment]
@@ -71,6 +75,14 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_pb2.ListDecisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_pb2.ListDecisionsResponse, _abc.Awaitable[_monitor_pb2.ListDecisionsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AnswerRetrain(
+        self,
+        request: _monitor_pb2.AnswerRetrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.AnswerRetrainResponse, _abc.Awaitable[_monitor_pb2.AnswerRetrainResponse]]:
+        """Approve or refuse the retraining that waits for a person."""
 
     @_abc_1.abstractmethod
     def GetAccuracy(

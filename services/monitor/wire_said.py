@@ -1,0 +1,95 @@
+"""What the monitor said, read back from its own topics: the inverse of `wire.event_of`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irisloop.monitor.v1 import monitor_pb2 as pb
+
+from services.common.bus import Delivery
+from services.monitor.domain.events import (
+    Alert,
+    Cause,
+    DriftFound,
+    Evidence,
+    Finding,
+    Harm,
+    Incident,
+    Numbers,
+    Refusal,
+    Request,
+    Risk,
+    Shape,
+    State,
+)
+from services.monitor.wire import seconds
+
+
+def finding_of(delivery: Delivery[Any]) -> Finding | None:
+    """A drift, an alert, a request or a refusal; None for anything else."""
+    value, at, trace = delivery.value, delivery.ce_time.timestamp(), delivery.traceparent
+    match value:
+        case pb.DriftDetected():
+            return DriftFound(at, trace, incident_of(value.incident), value.revision)
+        case pb.AlertRaised():
+            return Alert(at, trace, value.id, value.model, value.incident_id, value.severity, value.summary)
+        case pb.RetrainRequested():
+            return _request(value, trace)
+        case pb.RetrainDeclined():
+            said = seconds(value.declined_at)
+            return Refusal(said, trace, value.id, value.model, value.incident_id, value.reason, _numbers(value))
+    return None
+
+
+def _request(value: pb.RetrainRequested, trace: str) -> Request:
+    return Request(
+        at=seconds(value.requested_at),
+        traceparent=trace,
+        id=value.request_id,
+        model=value.model,
+        version=value.version,
+        incident_id=value.incident_id,
+        labels_since=seconds(value.labels_since),
+        labels_wanted=value.labels_wanted,
+        expires_at=seconds(value.expires_at),
+        reason=value.reason,
+        class_names=tuple(value.class_names),
+        cameras=tuple(value.cameras),
+        numbers=_numbers(value),
+    )
+
+
+def _numbers(value: pb.RetrainRequested | pb.RetrainDeclined) -> Numbers | None:
+    if not value.HasField("numbers"):
+        return None
+    return Numbers(**{field.name: getattr(value.numbers, field.name) for field in value.numbers.DESCRIPTOR.fields})
+
+
+def incident_of(m: pb.Incident) -> Incident:
+    """The inverse of `wire.incident_message`."""
+    r = m.risk
+    return Incident(
+        id=m.id,
+        model=m.model,
+        version=m.version,
+        state=State(m.state),
+        cause=Cause(m.cause),
+        harm=Harm(m.harm or Harm.UNKNOWN),
+        shape=Shape(m.shape),
+        began_at=seconds(m.began_at),
+        detected_at=seconds(m.detected_at),
+        level_since=seconds(m.level_since),
+        cameras=tuple(m.cameras),
+        class_names=tuple(m.class_names),
+        evidence=tuple(_evidence(e) for e in m.evidence),
+        risk=Risk(
+            r.baseline_error, r.baseline_labels, r.current_error,
+            r.current_error_low, r.current_error_high, r.current_labels,
+        ) if m.HasField("risk") else None,
+        closed_at=seconds(m.closed_at),
+        trigger_asset_id=m.trigger_asset_id,
+    )  # fmt: skip
+
+
+def _evidence(e: pb.ChannelEvidence) -> Evidence:
+    return Evidence(**{field.name: getattr(e, field.name) for field in e.DESCRIPTOR.fields})
