@@ -14,6 +14,7 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
+from services.monitor.commands import Commands
 from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
@@ -23,6 +24,7 @@ from services.monitor.handlers import Judge
 from services.monitor.inbound import analytics, notices
 from services.monitor.inbound.grpc import MonitorServicer
 from services.monitor.inbound.http import routes
+from services.monitor.inbound.http_incidents import routes as incident_routes
 from services.monitor.inbound.http_views import view_routes
 from services.monitor.inbound.sql import SqlFront, serve
 from services.monitor.inbound.stream import DriftStream
@@ -43,10 +45,12 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     resources: list[AbstractAsyncContextManager[Any]] = []
     tasks: dict[str, Callable[[], Awaitable[None]]] = {"bus": bus.run}
     ready: list[Callable[[], str]] = [bus.waiting_for]
+    waiting: Callable[[], str] = _not_here
     if "detection" in settings.roles:
         drift = DriftStream(judge, settings.pace_seconds)
         bus.stream(drift.stream())
         ready.append(drift.waiting_for)
+        waiting = drift.waiting_for
         notices.subscribe(bus, read_targets(settings.notices), Sender().send)
     accuracy: AccuracySource = NoAnalytics()
     history = CLOSED
@@ -61,11 +65,13 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
             tasks["sql"] = _sql(settings, warehouse)
     reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
+    commands = Commands(judge, bus.publish, waiting)
     http.include_router(routes(reader))
     http.include_router(view_routes(reader))
+    http.include_router(incident_routes(reader, commands))
 
     def add_services(server: grpc.aio.Server) -> None:
-        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader), server)
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader, commands), server)
 
     return Application(
         name="monitor",
@@ -76,6 +82,10 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         grpc=add_services,
         ready=tuple(ready),
     )
+
+
+def _not_here() -> str:
+    return "a monitor with the role `detection`"
 
 
 def _sql(settings: MonitorSettings, warehouse: ClickHouse) -> Callable[[], Awaitable[None]]:

@@ -28,8 +28,8 @@ class CameraWatch:
     state: State = State.LEARNING
     block: int = 0
     filled: int = 0
-    rows: Vector = field(default_factory=lambda: np.empty((64, WIDTH)))
-    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(64, dtype=np.int64))
+    rows: Vector = field(default_factory=lambda: np.zeros((64, WIDTH)))
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, dtype=np.int64))
     reference: Reference | None = None
     bank: CusumBank | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
@@ -40,6 +40,11 @@ class CameraWatch:
     learning_since: float = 0.0
     trigger: tuple[str, str] = ("", "")
     armed_for: float = -1.0
+    alarmed_at: float = 0.0
+    steps: float = 0.0
+    """Frames one would wait for as much evidence were nothing wrong; kept up while it is alarmed."""
+    assessed: tuple[int, str] = (0, "")
+    """State and incident as others were told last."""
 
     def take(
         self,
@@ -52,8 +57,8 @@ class CameraWatch:
     ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
         if self.filled == len(self.rows):
-            self.rows = np.concatenate([self.rows, np.empty_like(self.rows)])
-            self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)])
+            self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
+            self.numbers = np.concatenate([self.numbers, np.zeros_like(self.numbers)])
         self.rows[self.filled] = features
         self.numbers[self.filled] = number
         self.filled += 1
@@ -82,8 +87,8 @@ class CameraWatch:
         self.state = State.OK
         self._remember(rows, numbers)
         self.filled = 0
-        self.rows = np.empty((self.block, WIDTH))
-        self.numbers = np.empty(self.block, dtype=np.int64)
+        self.rows = np.zeros((self.block, WIDTH))
+        self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
 
     def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
@@ -173,7 +178,7 @@ class CameraWatch:
         """What is seen from now on is normal."""
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
         self.filled, self.block, self.learning_since = 0, 0, 0.0
-        self.rows, self.numbers = np.empty((64, WIDTH)), np.empty(64, dtype=np.int64)
+        self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
         self.quiet, self.quiet_frames, self.trace = [], 0, Trace()
 
     def spread(self) -> Vector | None:

@@ -9,12 +9,24 @@ import numpy as np
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Risk, Shape, State
+from services.monitor.domain.events import (
+    NOWHERE,
+    Cause,
+    Evidence,
+    Happening,
+    Harm,
+    Incident,
+    Risk,
+    Scope,
+    Shape,
+    State,
+)
 from services.monitor.domain.policy import ShapePolicy
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
 _POINTS = 900
 _RECENT_BLOCKS = 6
+_HISTORY = 60
 _STEADY_BLOCKS = 4  # A level found again so near is the same one.
 
 
@@ -45,7 +57,18 @@ class Case:
     refused: list[str] = field(default_factory=list)
     requested: int = 0
     suspected: float = 0.0
-    turned: bool = False
+    alarmed: list[str] = field(default_factory=list)
+    """Cameras whose alarms it explains; no other incident does."""
+    widened_at: float = 0.0
+    last_alarm_at: float = 0.0
+    scope: Scope = NOWHERE
+    acknowledged_at: float = 0.0
+    acknowledged_by: str = ""
+    muted_until: float = 0.0
+    plan_id: str = ""
+    history: list[Happening] = field(default_factory=list)
+    understood: tuple[int, ...] = ()
+    """What it was understood from: while that is the same, so is the understanding."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -66,7 +89,23 @@ class Case:
             risk=self.risk,
             closed_at=self.closed_at,
             trigger_asset_id=self.trigger_asset_id,
+            scope=self.scope,
+            acknowledged_at=self.acknowledged_at,
+            acknowledged_by=self.acknowledged_by,
+            muted_until=self.muted_until,
+            plan_id=self.plan_id,
+            history=tuple(self.history),
         )
+
+    def note(self, at: float, what: str, by: str = "monitor", why: str = "") -> None:
+        """Add a line to its history; the first and the newest are kept."""
+        self.history.append(Happening(at, what, by, why))
+        if len(self.history) > _HISTORY:
+            del self.history[1]
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nobody is to be told of it: it is muted, or somebody announced it."""
+        return bool(self.plan_id) or now < self.muted_until
 
     def news(self) -> Incident | None:
         """The incident, when something about it that others act on has changed since it was last said."""
@@ -78,7 +117,8 @@ class Case:
 
 
 def _essence(incident: Incident) -> Incident:
-    return replace(incident, began_at=0.0, evidence=(), risk=None)
+    scope = Scope(incident.scope.kind, incident.scope.value)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, scope=scope)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
@@ -115,7 +155,7 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     times, shift, spread, frames = drifted_trace(cameras)
     size = max(len(times) // _POINTS, 1)
     times, shift, spread = thin(times, size), thin(shift, size), thin(spread, size)
-    found = fit(times, shift, _block_seconds(cameras))
+    found = fit(times, shift, block_seconds(cameras))
     if found is None:
         return None
     case.began_at = min(found.begin, case.detected_at)
@@ -125,7 +165,7 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
         case.shape = Shape.GRADUAL
     after = int((times > found.end).sum()) * size * frames
     level = after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance)
-    steady = abs(case.level_since - found.end) <= _STEADY_BLOCKS * _block_seconds(cameras)
+    steady = abs(case.level_since - found.end) <= _STEADY_BLOCKS * block_seconds(cameras)
     if not level:
         case.level_since = 0.0
     elif not (case.level_since and steady):
@@ -133,7 +173,8 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     return found
 
 
-def _block_seconds(cameras: list[CameraWatch]) -> float:
+def block_seconds(cameras: list[CameraWatch]) -> float:
+    """How long a block of the slowest of these cameras lasts; 0 while none is known."""
     gaps = [float(np.median(np.diff(c.trace.times))) for c in cameras if len(c.trace.times) > 1]
     return max(gaps, default=0.0)
 
@@ -149,12 +190,12 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
     return float(np.mean(sizes)) if sizes else 0.0
 
 
-def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int) -> Cause:
-    """Camera when the pixels of a few cameras moved and the others stand still, else scene; a change of labels
-    stays one.
+def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int, alone: bool) -> Cause:
+    """Camera when the pixels moved of few cameras that have no place in common (`alone`: one, or such as share what a
+    camera is), and the others stand still, else scene; a change of labels stays one.
     """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
     few = watched >= 3 and moving <= max(1, watched // 3)
     pixels = any(group(e.channel) == "pixels" and e.statistic >= e.threshold for c in drifted for e in c.evidence(64))
-    return Cause.CAMERA if few and pixels else Cause.SCENE
+    return Cause.CAMERA if few and alone and pixels else Cause.SCENE

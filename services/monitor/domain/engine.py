@@ -12,6 +12,8 @@ from services.monitor.domain import conduct
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
+    CameraKnown,
+    Commanded,
     Deployed,
     Finding,
     Input,
@@ -22,6 +24,8 @@ from services.monitor.domain.events import (
     Seen,
     VersionKnown,
 )
+from services.monitor.domain.fleet import orders, planned
+from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -45,6 +49,7 @@ class Engine:
     taken: int = 0
     truth: TruthBook = field(default_factory=TruthBook)
     traffic: Traffic = field(default_factory=Traffic)
+    board: Board = field(default_factory=Board)
 
     @classmethod
     def new(cls, policy: Policy) -> Engine:
@@ -78,7 +83,10 @@ class Engine:
         if second > self.clock:
             self.clock = second
             for name in sorted(self.models):
-                yield from conduct.tick(self.models[name], second, self.policy)
+                yield from conduct.tick(self.models[name], self.board, second, self.policy)
+            for plan in self.board.ended(second):
+                for name in sorted(self.models):
+                    yield from planned.finish(self.models[name], plan, self.board, second)
 
     def _take(self, item: Input) -> Iterator[Finding]:
         if isinstance(item, Seen):
@@ -97,6 +105,10 @@ class Engine:
             self.watch(item.model).deploy(item)
         elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
             self.watch(item.model).roll_out(item, self.policy)
+        elif isinstance(item, CameraKnown):
+            self.board.know(item)
+        elif isinstance(item, Commanded) and self.board.is_new(item):
+            orders.carry_out(item, self.board, list(self.models.values()))
 
     def _see(self, item: Seen) -> Iterator[Finding]:
         watch = self.models.get(item.model)
@@ -116,7 +128,7 @@ class Engine:
 
     def _see_trial(self, watch: ModelWatch, item: Seen) -> Iterator[Judged]:
         if watch.trial is not None and watch.trial.concerns(item):
-            watch.trial.excused = watch.case is not None
+            watch.trial.excused = bool(watch.cases)
             watch.trial.see(item, self.policy.challenge)
             yield from say(watch.trial, item, self.policy.challenge)
 

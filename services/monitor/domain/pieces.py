@@ -2,6 +2,7 @@
 
 @keyframe                 everything that is needed has been written since
 @merge                    inputs that wait for their turn, the clock, the names of the models
+@fleet                    the cameras' labels, planned changes, commands carried out
 @truth                    what became of the labels, and where the horizon lies
 @truth/<bucket>           labels and predictions that metrics are counted from, in 512 buckets by asset
 @traffic                  which hours of predictions are counted
@@ -32,6 +33,7 @@ from services.monitor.domain.trace import CAPACITY, Trace
 
 KEYFRAME: Final = "@keyframe"
 _MERGE: Final = "@merge"
+_FLEET: Final = "@fleet"
 _EVERY: Final = 200  # Snapshots between two that hold everything.
 _LABELS: Final = 64
 _BLOCKS: Final = 16
@@ -54,6 +56,9 @@ class Snapshots:
             pieces.append((KEYFRAME, b""))
         self._count += 1
         pieces.append((_MERGE, dump([engine.merger, engine.clock, engine.taken, sorted(engine.models)])))
+        fleet = dump(engine.board)
+        if self._is_new(_FLEET, fleet):
+            pieces.append((_FLEET, fleet))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
         pieces += [
@@ -97,7 +102,7 @@ class Snapshots:
 
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
-        if self._is_new(key, (version, camera.frames, int(camera.state))):
+        if self._is_new(key, (version, camera.frames, int(camera.state), camera.assessed)):
             yield (
                 key,
                 dump(
@@ -143,6 +148,8 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     truths.join(held, engine.truth)
     truths.join_traffic(held, engine.traffic)
     engine.merger, engine.clock, engine.taken, names = load(pieces[_MERGE])
+    if _FLEET in pieces:
+        engine.board = load(pieces[_FLEET])
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
     for name in names:

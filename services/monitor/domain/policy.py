@@ -114,8 +114,18 @@ class QualityPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetPolicy:
+    """How alarms of many cameras become incidents."""
+
+    run_length: float = 100_000.0
+    join_seconds: float = 21_600.0
+    alike: float = 0.5
+    settle_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it; `quality` came later, so a file may do without."""
+    """All of it; `quality` and `fleet` came later, so a file may do without."""
 
     merge: MergePolicy
     reference: ReferencePolicy
@@ -126,12 +136,13 @@ class Policy:
     retrain: RetrainPolicy
     challenge: ChallengePolicy
     quality: QualityPolicy = QualityPolicy()
+    fleet: FleetPolicy = FleetPolicy()
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
         """From the parsed file; a field that is missing or unknown is a ValueError that names it."""
         known = {f.name for f in fields(cls)}
-        if extra := (set(document) | {"quality"}) ^ known:
+        if extra := (set(document) | {"quality", "fleet"}) ^ known:
             raise ValueError(f"policy: sections missing or unknown: {', '.join(sorted(extra))}")
         return cls(
             merge=_section(MergePolicy, document, "merge"),
@@ -143,6 +154,7 @@ class Policy:
             retrain=_section(RetrainPolicy, document, "retrain"),
             challenge=_section(ChallengePolicy, document, "challenge"),
             quality=_quality(document),
+            fleet=_fleet(document),
         )
 
 
@@ -155,6 +167,15 @@ def _quality(document: Mapping[str, Any]) -> QualityPolicy:
     if not (0.0 < quality.propensity <= 1.0 <= quality.weight_max and quality.remembered):
         raise ValueError("policy: quality: propensity is above 0 and at most 1, weight_max and remembered at least 1")
     return quality
+
+
+def _fleet(document: Mapping[str, Any]) -> FleetPolicy:
+    if "fleet" not in document:
+        return FleetPolicy()
+    fleet = _section(FleetPolicy, document, "fleet")
+    if not (fleet.alike <= 1.0 <= fleet.run_length):
+        raise ValueError("policy: fleet: alike is at most 1, and run_length at least 1")
+    return fleet
 
 
 def _section(kind: type[T], document: Mapping[str, Any], name: str) -> T:

@@ -37,14 +37,17 @@ from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.kswin import KswinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
+from services.monitor.domain.fleet import board
 
-CODEC: Final = 1
+CODEC: Final = 2
+READS: Final = frozenset({1, CODEC})
+"""Codecs that can still be read: 1 knew one open incident a model, and no fleet."""
 _DETECTORS: Final = {
     kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
 }
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace),
-    *(betting, pairs, trial),
+    *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {
     name: kind
@@ -140,5 +143,9 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         raise ValueError(f"a snapshot holds {name}, which is not known")
     if tag == "e":
         return kind(content)
+    if name == "ModelWatch" and "case" in content:
+        content["cases"] = [content["case"]] if content["case"] is not None else []
+    if name == "Case" and "alarmed" not in content:
+        content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})

@@ -10,6 +10,8 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import (
     ALIASES_PUBLISHED,
     ANNOTATION_CONFIRMED,
+    CAMERA_CHANGED,
+    COMMAND_GIVEN,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
     RUN_FINISHED,
@@ -33,7 +35,7 @@ from services.monitor import wire
 from services.monitor.domain.events import Input, Judged
 from services.monitor.domain.pieces import KEYFRAME
 from services.monitor.domain.retraining import derive
-from services.monitor.domain.snapshot import CODEC
+from services.monitor.domain.snapshot import CODEC, READS
 from services.monitor.handlers import Judge, Judgement
 from services.monitor.inbound.gauges import Gauges
 from services.monitor.wire_quality import truth_of
@@ -48,6 +50,8 @@ TOPICS: Final = (
     VERSION_JUDGED,
     DEPLOYMENT_CHANGED,
     ALIASES_PUBLISHED,
+    CAMERA_CHANGED,
+    COMMAND_GIVEN,
 )
 _HOLDS: Final = PREDICTION_MADE.name
 _PARTITION: Final = 0  # One judge, one order: what is read back is what was written last.
@@ -155,7 +159,7 @@ async def _read(bus: Bus) -> dict[str, bytes]:
         found = False
         for record in records:
             taken = pb.SnapshotTaken.FromString(record.value)
-            if taken.codec != CODEC:
+            if taken.codec not in READS:
                 log.warning("snapshot_of_other_codec", key=taken.key, codec=taken.codec)
             elif taken.key == KEYFRAME:
                 pieces, found = {}, True
