@@ -84,7 +84,7 @@ class Snapshots:
             trial=None,
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
-        yield name, dump([bare, sorted(watch.cameras), floor])
+        yield name, dump([bare, list(watch.cameras), floor])  # In their order: sums over cameras depend on it.
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
         slots: dict[int, list[Any]] = {}
