@@ -1,16 +1,17 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|labels|rivals|concepts ...] [--quick] [--frames N] [--seeds N]
+    python -m tests.bench.monitor [null|delay|shifts|labels|rivals|concepts|fleet ...] [--quick] [--seeds N] ...
 
-`delay` is the last four. Figures go to `.irisloop/bench/monitor-null.json` and `monitor-delay.json`, rows as they are
-measured to standard error, tables to standard output; what is not measured this time stands there from the last.
+`delay` is shifts, labels, rivals and concepts. Figures go to `.irisloop/bench/monitor-null.json`, `monitor-delay.json`
+and `monitor-fleet.json`, rows as they are measured to standard error, tables to standard output; what is not measured
+this time stands there from the last.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from tests.bench.monitor import delays, null
+from tests.bench.monitor import delays, fleet, null
 
 
 def main() -> None:
@@ -21,15 +22,18 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2_100_000, help="of all cameras, for each kind of stream")
     parser.add_argument("--streams", default="", help="of `null`: only those whose name holds this")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--months", type=int, default=3, help="of `fleet`: so many months, each by another seed")
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - {"null", "delay", *delays.PARTS}:
+    if unknown := set(chosen.parts) - {"null", "delay", "fleet", *delays.PARTS}:
         parser.error(f"there is no part {min(unknown)!r}")
-    parts, scale = set(chosen.parts or ("null", "delay")), 20 if chosen.quick else 1
+    parts, scale = set(chosen.parts or ("null", "delay", "fleet")), 20 if chosen.quick else 1
     if "null" in parts:
         null.main(scale, chosen.frames, chosen.streams)
     chosen_delays = delays.PARTS if "delay" in parts else parts & delays.PARTS.keys()
     if chosen_delays:
         delays.main(chosen_delays, scale, chosen.seeds)
+    if "fleet" in parts:
+        fleet.main(scale, chosen.months)
 
 
 if __name__ == "__main__":
