@@ -11,7 +11,7 @@ from services.monitor.domain.fleet.alike import Direction, cosine, direction, to
 from services.monitor.domain.fleet.board import Board, Plan
 from services.monitor.domain.fleet.patience import believed
 from services.monitor.domain.fleet.scope import of_cameras
-from services.monitor.domain.fleet.suspicion import date_labels, doubt, read_scope
+from services.monitor.domain.fleet.suspicion import date_labels, read_scope
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import FleetPolicy, Policy
 from services.monitor.domain.retraining import derive
@@ -109,7 +109,6 @@ def _open_labels(watch: ModelWatch, board: Board, now: float) -> None:
     case.cameras, case.widened_at = sorted(watch.cameras), now
     date_labels(watch, case, watch.labels.suspects())
     read_scope(watch, case, board, now)
-    doubt(watch, case, board, now)
 
 
 def _case(watch: ModelWatch, asset: str, traceparent: str, now: float, cause: Cause) -> Case:

@@ -18,9 +18,10 @@ Labels: TypeAlias = Mapping[str, str]
 _TRUSTED = 2  # A segment of fewer is no segment: it says no more than the one's own name.
 
 
-def explain(items: Sequence[tuple[Labels, bool]]) -> Scope | None:
+def explain(items: Sequence[tuple[Labels, bool]], least: float = 0.0) -> Scope | None:
     """The segment that explains best which of `items` (labels by name, whether touched) are touched; None when no
-    segment says it shorter than a plain list. Of segments that say it equally well, the smallest.
+    segment says it shorter than a plain list, by `least` nats: chance gains x nats with a probability of exp(-x) at
+    most. Of segments that say it equally well, the smallest.
     """
     counts: dict[tuple[str, str], list[int]] = {}
     for labels, touched in items:
@@ -35,7 +36,7 @@ def explain(items: Sequence[tuple[Labels, bool]]) -> Scope | None:
         if _TRUSTED <= inside < total
         and hit * (total - inside) > (touched_all - hit) * inside  # denser inside than outside
         and (price := log(len(counts)) + _price(inside, hit) + _price(total - inside, touched_all - hit))
-        < _price(total, touched_all)
+        < _price(total, touched_all) - least
     ]
     if not found:
         return None
