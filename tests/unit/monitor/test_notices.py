@@ -37,7 +37,7 @@ from tests.contract.houses import letters_of, running
 from tests.unit.monitor.receivers import post_office, web
 
 AT = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
-NOTICE = Notice("alert-1", "parts", "incident-1", "page", "parts is wrong\nmore often: größer", AT)
+NOTICE = Notice("alert-1", "parts", "incident-1", "page", "parts is wrong\nmore often: größer", AT, "escalated")
 
 
 def event(number: int, severity: str = "page", model: str = "parts", at: datetime = AT) -> Event[Any]:
@@ -87,6 +87,7 @@ async def test_a_webhook_gets_json_and_a_signature_that_can_be_checked() -> None
         "model": "parts",
         "incident_id": "incident-1",
         "severity": "page",
+        "kind": "escalated",
         "summary": NOTICE.summary,
     }
     content = f"{post.headers['webhook-id']}.{post.headers['webhook-timestamp']}.".encode() + post.body
