@@ -66,6 +66,8 @@ class Case:
     acknowledged_by: str = ""
     muted_until: float = 0.0
     plan_id: str = ""
+    fault: str = ""
+    """What is broken where a camera is, and no retraining can help."""
     history: list[Happening] = field(default_factory=list)
     understood: tuple[int, ...] = ()
     """What it was understood from: while that is the same, so is the understanding."""

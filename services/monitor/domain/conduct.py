@@ -67,6 +67,7 @@ def _understand(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     elif not case.requested:
         read_scope(watch, case, board, now)
     _read_labels(watch, case, board, now, policy)
+    case.fault = _fault(watch, case)
 
 
 def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
@@ -208,14 +209,13 @@ def _say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[
         yield DriftFound(now, case.traceparent, incident, case.revision)
     if case.is_silent(now):
         return
-    fault = _fault(watch, case)
     if not case.alerts and case.harm is not Harm.CROSSED and _is_settled(watch, case, now, policy):
         yield _alert(case, now, "opened", "ticket", f"{case.scope}: {case.model}'s {_what(case)} changed")
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
         summary = f"{case.scope}: {case.model} is wrong more often since its {_what(case)} changed"
         yield _alert(case, now, "page", "page", summary)
-    if fault and "fault" not in case.alerts:
-        yield _alert(case, now, "fault", "ticket", f"{case.scope}: {fault}")
+    if case.fault and "fault" not in case.alerts:
+        yield _alert(case, now, "fault", "ticket", f"{case.scope}: {case.fault}")
 
 
 def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
@@ -262,10 +262,10 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     if case.plan_id:
         yield from _refuse(watch, case, "planned", f"planned: the change was announced (plan {case.plan_id})", now)
         return
-    unsure = not case.level_since or _undecided(watch, case)
-    if unsure and now - case.detected_at < policy.shape.level_wait_seconds:
+    waiting = now - case.detected_at < policy.shape.level_wait_seconds
+    if waiting and (not case.level_since or _undecided(watch, case)):
         return
-    fault = _fault(watch, case)
+    fault = case.fault
     no = (
         ("camera_fault", f"camera_fault: {fault}")
         if fault

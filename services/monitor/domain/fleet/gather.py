@@ -22,8 +22,9 @@ _NEWEST = 20  # wrong labels
 def gather(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
     """Give every alarm that is beyond chance an incident; what was chance, and is over, is forgotten."""
     _gather_cameras(watch, board, now, policy)
-    told = any(c.cause is Cause.LABELS for c in watch.cases) or (watch.cases and _moving_explain(watch))
-    if watch.labels.alarmed() and not told:
+    if watch.labels.alarmed() and not any(c.cause is Cause.LABELS for c in watch.cases):
+        if watch.cases and _moving_explain(watch):
+            return
         _open_labels(watch, board, now)
 
 
