@@ -9,7 +9,18 @@ from typing import Final
 import typer
 
 from services.common.errors import InvalidMessage, IrisloopError, NotFound
-from services.local.cli import cameras, datasets, deadletters, deployment, lineage, models, monitor, serving, topics
+from services.local.cli import (
+    cameras,
+    datasets,
+    deadletters,
+    deployment,
+    lineage,
+    models,
+    monitor,
+    monitor_incidents,
+    serving,
+    topics,
+)
 from services.local.cli.session import complain
 
 EXIT_FAILED: Final = 1
@@ -38,6 +49,7 @@ lineage.add_to(app)
 serving.add_to(app)
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(models.app, name="models")
+monitor_incidents.add_to(monitor.app)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="dlq")

@@ -1,4 +1,4 @@
-"""irisloop monitor: incidents, who has taken them on, and changes announced beforehand."""
+"""irisloop monitor incidents and plan: incidents, who has taken them on, and changes announced beforehand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import typer
 
 from services.local.cli.session import console, open_session, show_json, show_table, wait_for
 
-app = typer.Typer(help="Drift: incidents and planned changes.", no_args_is_help=True)
 incidents_app = typer.Typer(help="Incidents: list, show, acknowledge, mute.", no_args_is_help=True)
 plans_app = typer.Typer(help="Changes announced beforehand: add, list, cancel.", no_args_is_help=True)
-app.add_typer(incidents_app, name="incidents")
-app.add_typer(plans_app, name="plan")
-
 Incident = Annotated[str, typer.Argument(help="The incident's id, or its first characters.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
@@ -116,3 +112,9 @@ def cancel_plan(
 
     wait_for(incidents.cancel(open_session(), plan, why))
     console().print(f"Plan {plan} is cancelled.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """As groups of `irisloop monitor`."""
+    app.add_typer(incidents_app, name="incidents")
+    app.add_typer(plans_app, name="plan")
