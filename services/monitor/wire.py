@@ -22,6 +22,7 @@ from services.monitor.domain.events import (
     UNIFORM,
     Alert,
     Assessed,
+    CameraFault,
     Deployed,
     DriftFound,
     Finding,
@@ -319,12 +320,24 @@ def incident_message(i: Incident) -> pb.Incident:
         evidence=[evidence_message(e) for e in i.evidence],
         risk=risk_message(i.risk) if i.risk else None,
         trigger_asset_id=i.trigger_asset_id,
+        faults=[fault_message(f) for f in i.faults],
     )
     for name in ("began_at", "level_since", "closed_at"):
         if at := getattr(i, name):
             getattr(message, name).CopyFrom(stamp(at))
     add_handling(message, i)
     return message
+
+
+def fault_message(f: CameraFault) -> pb.CameraFault:
+    """What is broken in a camera."""
+    return pb.CameraFault(
+        camera_id=f.camera_id,
+        kind=f.kind,
+        since=stamp(f.since),
+        before_asset_id=f.before_asset_id,
+        after_asset_id=f.after_asset_id,
+    )
 
 
 def risk_message(r: Risk) -> pb.RiskEvidence:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import ceil, exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.monitor.domain.channels import FEATURES, WIDTH
+from services.monitor.domain import batch_test
+from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.profile import Profile
 from services.monitor.domain.reference import Reference, learn
 from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
 from services.monitor.domain.trace import Trace
 
+_SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
+_DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
+# Two rules: times the policy's allowance, and how many standard errors of what is expected besides. The second finds a
+# shift of one deviation of a frame sooner, and one as large as the first rule must take for an error.
+ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
+_GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
+
+
+def _rounded(error: float) -> float:
+    """Up to the next of a few values."""
+    return exp(ceil(_GRID * log(max(error, 1e-3))) / _GRID)
 
 
 @dataclass(slots=True)
@@ -33,14 +48,17 @@ class CameraWatch:
     reference: Reference | None = None
     bank: CusumBank | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
-    quiet: list[tuple[Vector, Vector]] = field(default_factory=list)
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
     last_at: float = 0.0
     learning_since: float = 0.0
     trigger: tuple[str, str] = ("", "")
+    sights: list[tuple[float, str]] = field(default_factory=list)
     armed_for: float = -1.0
+    profile: Profile | None = None
+    calm: list[tuple[float, Vector, Vector]] = field(default_factory=list)
     alarmed_at: float = 0.0
+    fresh: int = 0
     steps: float = 0.0
     """Frames one would wait for as much evidence were nothing wrong; kept up while it is alarmed."""
     assessed: tuple[int, str] = (0, "")
@@ -83,6 +101,7 @@ class CameraWatch:
             return False
         size = int(np.ceil(2.0 * correlation_time(self.reference.rho)))
         self.block = min(max(policy.channels.block, size), policy.channels.block_max)
+        self._begin_profile(rows, numbers)
         self._arm(policy)
         self.state = State.OK
         self._remember(rows, numbers)
@@ -91,43 +110,74 @@ class CameraWatch:
         self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
 
-    def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
-        """The learning frames are the beginning of the trace; their times are not kept, so they lie evenly."""
+    def _blocks(self, rows: Vector, numbers: NDArray[np.int64]) -> Iterator[tuple[float, Vector]]:
+        """The learning frames in blocks, with the time of each one's end; their times are not kept, so they lie
+        evenly.
+        """
         assert self.reference is not None
         values = self.reference.standardise(rows, numbers)
-        starts = range(0, len(rows) - self.block + 1, self.block)
-        for start in starts:
-            part = values[start : start + self.block]
+        for start in range(0, len(rows) - self.block + 1, self.block):
             share = (start + self.block) / len(rows)
-            time = self.learning_since + share * (self.last_at - self.learning_since)
-            self.trace.add(time, self.block, self._score(part.mean(axis=0)), part.var(axis=0))
+            yield (
+                self.learning_since + share * (self.last_at - self.learning_since),
+                values[start : start + self.block],
+            )
+
+    def _begin_profile(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
+        assert self.reference is not None
+        self.profile = Profile.begin(self.reference.mean, self.learning_since)
+        for time, part in self._blocks(rows, numbers):
+            self._refine(self.profile, time, part.mean(axis=0), len(rows))
+
+    def _refine(self, profile: Profile, at: float, means: Vector, enough: int) -> None:
+        assert self.reference is not None
+        alike = correlation_time(self.reference.rho)
+        profile.learn(at, means, self.block / alike, enough / alike)
+
+    def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
+        """The learning frames are the beginning of the trace."""
+        for time, part in self._blocks(rows, numbers):
+            self.trace.add(time, self.block, self._score(time, part.mean(axis=0)), part.var(axis=0))
+
+    def _known(self) -> Profile:
+        """The profile; a camera out of a snapshot of before there was one goes on from its reference alone."""
+        assert self.reference is not None
+        if self.profile is None:
+            self.profile = Profile.begin(self.reference.mean, self.last_at)
+            self.profile.learn(self.last_at, self.reference.mean, self.reference.effective(), np.inf)
+        return self.profile
 
     def _arm(self, policy: Policy) -> None:
-        """Thresholds for what the reference is worth by now."""
+        """Thresholds for what is known by now of what to expect at this hour."""
         assert self.reference is not None
-        active = max(int(self.reference.active.sum()), 1)
         step = block_deviation(self.reference.rho, self.block)
-        error = round(1.0 / (np.sqrt(self.reference.effective()) * step), 2)
+        error = _rounded(self._known().error(self.last_at) / step)
         if error == self.armed_for:
             return
         self.armed_for = error
-        allowance = policy.channels.allowance + error
-        steps = 2.0 * active / self.block
-        width = len(self.reference.names)
-        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
-        alarm = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_alarm * steps)
-        warn = unit * threshold(allowance / unit, error / unit, policy.channels.run_length_warn * steps)
+        allowances = ALLOWANCES @ [policy.channels.allowance, error]
+        channels = policy.channels
+        limits = np.array([self._limit(a, error, channels.run_length_alarm) for a in allowances])
+        warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
         skew = np.abs(self.reference.skew) * step  # of a block mean
-        factor = np.array([skew_factor(allowance, one) for one in skew])
-        self.warn = warn * factor
+        factors = np.array([[skew_factor(a, one) for one in skew] for a in allowances])
+        limit, allowance = limits[:, None] * factors, np.repeat(allowances[:, None], len(skew), axis=1)
+        self.warn = float((warnings / limits).max()) * limit[0]
         if self.bank is None:
-            self.bank = CusumBank(np.full(width, allowance), alarm * factor)
-        self.bank.allowance, self.bank.limit = np.full(width, allowance), alarm * factor
+            self.bank = CusumBank(allowance, limit)
+        self.bank.arm(allowance, limit)
 
-    def _score(self, means: Vector) -> Vector:
+    def _limit(self, allowance: float, error: float, frames: float) -> float:
+        """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
+        assert self.reference is not None
+        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
+        steps = frames * len(ALLOWANCES) * 2.0 * max(int(self.reference.active.sum()), 1) / self.block
+        return unit * threshold(allowance / unit, error / unit, steps)
+
+    def _score(self, at: float, means: Vector) -> Vector:
         assert self.reference is not None
         step = block_deviation(self.reference.rho, self.block)
-        scores: Vector = (means - self.reference.mean) / (self.reference.spread() * step)
+        scores: Vector = (means - self._known().expected(at)) / (self.reference.spread() * step)
         return np.where(self.reference.active, scores, np.nan)
 
     def _judge(self, at: float, policy: Policy) -> None:
@@ -139,7 +189,8 @@ class CameraWatch:
             means, spreads = np.nanmean(values, axis=0), np.nanvar(values, axis=0)
         means[absent] = np.nan
         self.filled = 0
-        scores = self._score(means)
+        self._arm(policy)
+        scores = self._score(at, means)
         self.bank.update(scores)
         self.trace.add(at, self.block, np.nan_to_num(scores), spreads)
         self._settle(policy, means, spreads)
@@ -149,37 +200,64 @@ class CameraWatch:
         assert self.reference is not None and self.bank is not None
         statistic = self.bank.statistic()
         if self.state >= State.ALARM:
-            low = bool((statistic < self.bank.limit / 2).all())
+            low = bool((self.bank.reach() < 0.5).all())
             self.quiet_frames = self.quiet_frames + self.block if low else 0
+            self._confirm()
             return
         if self.bank.alarmed().any():
-            self.state = State.ALARM
-            self.quiet, self.quiet_frames, self.trace.pinned = [], 0, True
+            self.state, self.alarmed_at, self.fresh = State.ALARM, self.last_at, 0
+            self.calm, self.quiet_frames, self.trace.pinned = [], 0, True
             return
         self.state = State.WARN if (statistic >= self.warn).any() else State.OK
         if self.state is State.WARN or (statistic >= self.warn / 2).any():
-            self.quiet = []
+            self.calm = []
             return
-        self.quiet.append((means, spreads))
-        if len(self.quiet) > _GUARD and self.reference.frames < policy.reference.frames_max:
-            means, spreads = self.quiet.pop(0)
-            self.reference.grow(means, spreads, self.block)
-            self._arm(policy)
-        del self.quiet[:-_GUARD]
+        self.calm.append((self.last_at, means, spreads))
+        if len(self.calm) > _GUARD:
+            self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+
+    def _confirm(self) -> None:
+        """CONFIRMED, if frames after the alarm differ from those well before it: tested once, on frames that did not
+        raise it.
+        """
+        self.fresh += 1
+        if self.fresh != batch_test.BLOCKS * batch_test.FRESH + 1:  # The block after the alarm still resembles it.
+            return
+        times, size = np.array(self.trace.times), self.block * batch_test.BLOCKS
+        means, ends = self.trace.matrix(), np.array(self.trace.frames)
+        old = times <= self.alarmed_at
+        before = batch_test.stretches(means[old], ends[old].tolist(), size)[:-_DOUBTFUL]
+        after = batch_test.stretches(means[~old], ends[~old].tolist(), size)
+        if batch_test.p_value(before, after[-batch_test.FRESH :]) <= batch_test.LEVEL:
+            self.state = State.CONFIRMED
+
+    def _take_in(self, at: float, means: Vector, spreads: Vector, frames_max: int) -> None:
+        """A block that has long been quiet tells more of what is normal."""
+        assert self.reference is not None
+        profile = self._known()
+        if self.reference.frames < frames_max:
+            self.reference.grow(means - profile.expected(at), spreads, self.block)
+        self._refine(profile, at, means, frames_max)
+
+    def remember(self, at: float, asset_id: str) -> None:
+        """Note the last frame of a block while nothing is wrong: what the camera saw before, should something be."""
+        if self.state < State.ALARM:
+            self.sights = [*self.sights[1 - _SIGHTS :], (at, asset_id)]
 
     def clear(self) -> None:
         """The alarm is over: begin counting anew against the same reference."""
         if self.bank is not None:
             self.bank.reset()
             self.state = State.OK
-        self.quiet, self.quiet_frames, self.trace.pinned = [], 0, False
+        self.calm, self.quiet_frames, self.trace.pinned = [], 0, False
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
+        self.profile = None
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
-        self.quiet, self.quiet_frames, self.trace = [], 0, Trace()
+        self.calm, self.quiet_frames, self.trace = [], 0, Trace()
 
     def spread(self) -> Vector | None:
         """The channels' spread in their own units, shape (features,), for other cameras to lean on."""
@@ -190,16 +268,6 @@ class CameraWatch:
         span = self.trace.times[-1] - self.trace.times[0] if len(self.trace.times) > 1 else 0.0
         return sum(self.trace.frames[1:]) / span if span > 0.0 else 0.0
 
-    def fault(self) -> str:
-        """What is broken, where the pixels say so plainly; empty otherwise."""
-        moved = {e.channel: e for e in self.evidence(len(FEATURES))}
-        frozen, flat = moved.get("pixels.frame_difference"), moved.get("pixels.contrast")
-        if flat is not None and flat.current_mean < 0.1 * flat.reference_mean:
-            return "the picture has no contrast left"
-        if frozen is not None and frozen.current_mean < 0.1 * frozen.reference_mean:
-            return "the picture stands still"
-        return ""
-
     def evidence(self, most: int) -> tuple[Evidence, ...]:
         """The channels that moved furthest, furthest first."""
         if self.reference is None or self.bank is None or not self.trace.times:
@@ -207,7 +275,7 @@ class CameraWatch:
         statistic, blocks = self.bank.statistic(), min(5, len(self.trace.times))
         step = block_deviation(self.reference.rho, self.block)
         shift = self.trace.matrix()[-blocks:].mean(axis=0) * self.reference.deviation * step
-        mean = self.reference.centre + self.reference.mean * self.reference.scale
+        mean = self.reference.centre + self._known().expected(self.last_at) * self.reference.scale
         order = [int(i) for i in np.argsort(-statistic, kind="stable")[:most] if statistic[i] > 0.0]
         return tuple(
             Evidence(
@@ -215,7 +283,7 @@ class CameraWatch:
                 camera_id=self.camera_id,
                 detector=self.bank.name,
                 statistic=float(statistic[i]),
-                threshold=float(self.bank.limit[i]),
+                threshold=float(self.bank.threshold()[i]),
                 reference_mean=float(mean[i]),
                 current_mean=float(mean[i] + shift[i] * self.reference.scale[i]),
                 shift_sigma=float(shift[i] / self.reference.deviation[i]),

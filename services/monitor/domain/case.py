@@ -11,6 +11,7 @@ from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     NOWHERE,
+    CameraFault,
     Cause,
     Evidence,
     Happening,
@@ -66,11 +67,10 @@ class Case:
     acknowledged_by: str = ""
     muted_until: float = 0.0
     plan_id: str = ""
-    fault: str = ""
-    """What is broken where a camera is, and no retraining can help."""
     history: list[Happening] = field(default_factory=list)
     understood: tuple[int, ...] = ()
     """What it was understood from: while that is the same, so is the understanding."""
+    faults: list[CameraFault] = field(default_factory=list)
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -97,7 +97,12 @@ class Case:
             muted_until=self.muted_until,
             plan_id=self.plan_id,
             history=tuple(self.history),
+            faults=tuple(self.broken()),
         )
+
+    def broken(self) -> list[CameraFault]:
+        """What is broken, while a camera is the cause."""
+        return self.faults if self.cause is Cause.CAMERA else []
 
     def note(self, at: float, what: str, by: str = "monitor", why: str = "") -> None:
         """Add a line to its history; the first and the newest are kept."""
@@ -120,7 +125,8 @@ class Case:
 
 def _essence(incident: Incident) -> Incident:
     scope = Scope(incident.scope.kind, incident.scope.value)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, scope=scope)
+    faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
@@ -193,11 +199,18 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
 
 
 def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int, alone: bool) -> Cause:
-    """Camera when the pixels moved of few cameras that have no place in common (`alone`: one, or such as share what a
-    camera is), and the others stand still, else scene; a change of labels stays one.
+    """Camera when the picture of a few cameras changed and the others stand still, else scene; a change of labels
+    stays one.
+
+    A picture that changed moves the pixels; or, framed otherwise, the embedding and the model's confidence. Where the
+    mix of classes moves furthest and the model is as sure as ever, other things pass before a good camera.
+    `alone`: they have no place in common, they are one or share what a camera is.
     """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
     few = watched >= 3 and moving <= max(1, watched // 3)
-    pixels = any(group(e.channel) == "pixels" and e.statistic >= e.threshold for c in drifted for e in c.evidence(64))
-    return Cause.CAMERA if few and alone and pixels else Cause.SCENE
+    alarmed = [e for c in drifted for e in c.evidence(64) if e.statistic >= e.threshold]
+    seen = any(group(e.channel) in ("pixels", "confidence") for e in alarmed)
+    furthest = max(alarmed, key=lambda e: e.statistic / e.threshold, default=None)
+    picture = seen or (furthest is not None and group(furthest.channel) != "classes")
+    return Cause.CAMERA if few and alone and picture else Cause.SCENE

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain import risk
+from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case, block_seconds, read_cause, read_shape
 from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Scope, State
+from services.monitor.domain.fault import beyond_training, report, said_of
 from services.monitor.domain.fleet.assess import assess
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.gather import gather
@@ -67,7 +69,6 @@ def _understand(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     elif not case.requested:
         read_scope(watch, case, board, now)
     _read_labels(watch, case, board, now, policy)
-    case.fault = _fault(watch, case)
 
 
 def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
@@ -78,10 +79,21 @@ def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
         moving = sum(1 for c in watched if c.state >= State.WARN)
         alone = case.scope.kind in ("camera", "cameras", "firmware")
         case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)), alone)
+    if not case.level_since or not case.faults:
+        _read_faults(case, cameras)
     if not case.requested:
         read_shape(case, cameras, policy.shape)
     evidence = [e for c in cameras for e in c.evidence(4)]
     case.evidence = sorted(evidence, key=lambda e: (-e.statistic / e.threshold, e.camera_id, e.channel))[:16]
+
+
+def _read_faults(case: Case, cameras: list[CameraWatch]) -> None:
+    """What is broken, anew until the change is complete: half of a change may look like another one."""
+    if case.cause is not Cause.CAMERA:
+        case.faults = []
+        return
+    found = [report(camera, case.began_at) for camera in cameras if camera.camera_id in case.cameras]
+    case.faults = [fault for fault in found if fault is not None] or case.faults
 
 
 def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joined]]:
@@ -214,8 +226,8 @@ def _say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
         summary = f"{case.scope}: {case.model} is wrong more often since its {_what(case)} changed"
         yield _alert(case, now, "page", "page", summary)
-    if case.fault and "fault" not in case.alerts:
-        yield _alert(case, now, "fault", "ticket", f"{case.scope}: {case.fault}")
+    if case.broken() and case.level_since and "fault" not in case.alerts:
+        yield _alert(case, now, "fault", "ticket", f"{case.scope}: {said_of(case.broken())}")
 
 
 def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
@@ -242,14 +254,6 @@ def _alert(case: Case, now: float, code: str, severity: str, summary: str) -> Al
     return Alert(now, case.traceparent, derive("alert", case.id, code), case.model, case.id, severity, summary, kind)
 
 
-def _fault(watch: ModelWatch, case: Case) -> str:
-    """What is broken when a camera is, and no retraining can help; empty otherwise."""
-    if case.cause is not Cause.CAMERA or not case.level_since:
-        return ""
-    faults = {watch.cameras[name].fault() for name in case.cameras if name in watch.cameras}
-    return faults.pop() if len(faults) == 1 else ""
-
-
 def stake(watch: ModelWatch, case: Case) -> Stake:
     """The error above the baseline and the traffic of the drifted cameras."""
     excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
@@ -265,10 +269,9 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     waiting = now - case.detected_at < policy.shape.level_wait_seconds
     if waiting and (not case.level_since or _undecided(watch, case)):
         return
-    fault = case.fault
     no = (
-        ("camera_fault", f"camera_fault: {fault}")
-        if fault
+        ("camera_fault", f"camera_fault: {said_of(case.broken())}")
+        if beyond_training(case.broken())
         else objection(watch.ledger, stake(watch, case), now, policy.retrain)
     )
     if no is not None:
@@ -324,7 +327,7 @@ def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: boo
     case.note(now, "closed", why=why)
     other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
     if case.cause is Cause.LABELS or (watch.labels.alarmed() and not other):
-        watch.labels.forgive()
+        watch.labels.forgive(harmless=case.harm is Harm.NONE)
     incident = case.news()
     watch.cases.remove(case)
     if incident is not None:

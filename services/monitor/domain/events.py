@@ -239,6 +239,19 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class CameraFault:
+    """What is broken in a camera, since when (seconds since 1970), and an asset of before and one of after; an asset is
+    empty where none is remembered.
+    """
+
+    camera_id: str
+    kind: str
+    since: float
+    before_asset_id: str
+    after_asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """What those that a change touches have in common, and nobody else has: `kind` is camera, cameras, model, class,
     hour, annotator, or the name of a camera's label (site, firmware, ...). Counted are cameras; for a change of labels
@@ -297,6 +310,7 @@ class Incident:
     """Infinite: until it is over."""
     plan_id: str = ""
     history: tuple[Happening, ...] = ()
+    faults: tuple[CameraFault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from services.monitor.domain.policy import LabelPolicy
 from services.monitor.domain.risk import Count
 
 _GUARD = 40  # The newest labels do not count to the baseline yet: they may be of a change not seen so far.
+_WAITING = 2_000  # At most so many labels wait until it is known whether they are normal.
 _PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be confused as often as ...
 _PAIR_SHARE = 0.1  # ... this share of all errors, ...
 _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
@@ -96,7 +97,7 @@ class LabelWatch:
 
     report: Count = field(default_factory=Count)
     base: Count = field(default_factory=Count)
-    base_pairs: dict[Pair, int] = field(default_factory=dict)
+    base_pairs: dict[Pair, float] = field(default_factory=dict)
     recent: list[Pair | None] = field(default_factory=list)
     error: MixtureDetector | None = None
     adwin: AdwinBank | None = None
@@ -104,6 +105,7 @@ class LabelWatch:
     classes: set[str] = field(default_factory=set)
     labels: int = 0
     trigger: tuple[str, str] = ("", "")
+    aside: list[Pair | None] = field(default_factory=list)
 
     def baseline(self) -> Count:
         """The error known so far: the held-out report's and the labels' that came before the newest."""
@@ -118,24 +120,46 @@ class LabelWatch:
         if self.alarmed():
             return
         self.recent.append(joined.pair if joined.wrong else None)
-        if self.baseline().labels < policy.baseline or (len(self.recent) > _GUARD and self._calm()):
-            self._believe(self.recent.pop(0))
+        if self.baseline().labels < policy.baseline:
+            self._believe(1)
+        else:
+            self._believe(len(self.recent) - self._lag())
 
-    def _calm(self) -> bool:
-        """Whether no detector is more than half way to its alarm, in the logarithm: what may be a change is not
-        believed.
+    def set_aside(self, joined: Joined) -> None:
+        """A label that an open incident explains: it raises no alarm, and counts if the incident proves harmless."""
+        self.aside.append(joined.pair if joined.wrong else None)
+        del self.aside[:-_WAITING]
+
+    def _lag(self) -> int:
+        """How many of the newest labels do not count yet, as they may be of a change not seen so far: half of all.
+
+        It depends on nothing that they say: were labels to count while a detector is calm, stretches of luck would be
+        believed and others not, and the baseline would be too low.
         """
-        watching = [*self.pairs.values(), *([self.error] if self.error else [])]
-        return all(d.statistic()[0] ** 2 < d.run_length for d in watching)
+        known = int(self.base.labels) + len(self.recent)
+        return min(max(_GUARD, known // 2), _WAITING)
 
-    def _believe(self, outcome: Pair | None) -> None:
-        self.base = self.base.plus(Count(float(outcome is not None), 1.0))
-        if outcome is not None:
-            self.base_pairs[outcome] = self.base_pairs.get(outcome, 0) + 1
+    def _believe(self, most: int) -> None:
+        """The oldest labels that wait count to the baseline. All do at last, whatever they say: were those of bad luck
+        left out, the baseline would be too low, and the next bad luck an alarm.
+        """
+        if most <= 0:
+            return
+        believed, self.recent = self.recent[:most], self.recent[most:]
+        self.base = self.base.plus(Count.of(o is not None for o in believed))
+        for outcome in believed:
+            if outcome is not None:
+                self.base_pairs[outcome] = self.base_pairs.get(outcome, 0) + 1
         if self.error is not None:
             self.error.rebase(self._error_rate())
         for pair, detector in self.pairs.items():
             detector.rebase(self.pair_rate(pair))
+
+    def _fade(self, most: float) -> None:
+        """The labels believed so far weigh at most so many."""
+        share = min(most / max(self.base.labels, 1.0), 1.0)
+        self.base = Count(share * self.base.wrong, share * self.base.labels)
+        self.base_pairs = {pair: share * count for pair, count in self.base_pairs.items()}
 
     def _error_rate(self) -> float:
         """The baseline plus its own uncertainty."""
@@ -144,7 +168,9 @@ class LabelWatch:
         return share + sqrt(share * (1.0 - share) / (count.labels + 1.0))
 
     def pair_rate(self, pair: Pair) -> float:
-        """How often a pair is confused, plus the uncertainty of that."""
+        """How often a pair is confused, plus the uncertainty of that; of two classes all errors are."""
+        if len(self.classes) <= 2:
+            return self._error_rate()
         weight = self.base.labels + _PAIR_PRIOR
         part = max(_PAIR_SHARE, min(_PAIR_TIMES / self._pair_count(2), 1.0))
         share = (self.base_pairs.get(pair, 0) + _PAIR_PRIOR * part * max(self.baseline().error, 0.02)) / weight
@@ -198,10 +224,18 @@ class LabelWatch:
         """Whether the labelled error, or a pair of classes, got worse."""
         return (self.error is not None and bool(self.error.alarmed()[0])) or bool(self.alarmed_pairs()) or self.worse()
 
-    def forgive(self) -> None:
-        """The alarm was answered: begin counting anew from the same baseline."""
+    def forgive(self, harmless: bool) -> None:
+        """The alarm was answered: begin counting anew. Where it proved `harmless`, labels that wait are normal, and
+        weigh as much as all before them: an error that rose a little and may stay there alarms once. Where they may be
+        of a change they are forgotten.
+        """
+        if harmless:
+            self.recent += self.aside
+            self._fade(len(self.recent))
+            self._believe(len(self.recent))
         self.pairs.clear()
         self.recent.clear()
+        self.aside.clear()
         self.trigger = ("", "")
         for detector in (self.error, self.adwin):
             if detector is not None:

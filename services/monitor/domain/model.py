@@ -112,8 +112,9 @@ class ModelWatch:
         was = camera.state
         if camera.take(item.at, item.features, number, tuple(self.classes), policy, self.pooled):
             self.looks += 1
+            camera.remember(item.at, item.asset_id)
             if was < State.ALARM <= camera.state:
-                camera.trigger, camera.alarmed_at = (item.asset_id, item.traceparent), item.at
+                camera.trigger = (item.asset_id, item.traceparent)
             camera.steps = steps_of(camera, policy) if camera.state >= State.ALARM else 0.0
             if was is State.LEARNING and camera.reference is not None:
                 self._pool()
@@ -129,11 +130,17 @@ class ModelWatch:
         joined = self.book.join(item, self.model)
         if joined is None or not joined.truth or joined.version != self.version:
             return None
-        if first and joined.origin == UNIFORM and self._untouched(joined):
-            self.labels.update(joined, policy.labels)
+        if first and joined.origin == UNIFORM:
+            self._watch_label(joined, policy)
             if self.labels.alarmed() and not self.labels.trigger[0]:
                 self.labels.trigger = (item.asset_id, item.traceparent)
         return joined
+
+    def _watch_label(self, joined: Joined, policy: Policy) -> None:
+        if self._untouched(joined):
+            self.labels.update(joined, policy.labels)
+        elif joined.annotator not in self.doubted:
+            self.labels.set_aside(joined)
 
     def _untouched(self, label: Joined) -> bool:
         """Whether a label is still watched: not while an incident, of labels or of its camera, explains it, and not

@@ -12,7 +12,8 @@
 <model>@labels/<slot>     its labels, 64 to a piece
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
-<model>/<camera>          a camera without its trace
+<model>/<camera>          a camera without its trace and profile
+<model>/<camera>@profile  what it is like by the time of day
 <model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
 """
 
@@ -103,17 +104,11 @@ class Snapshots:
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
         if self._is_new(key, (version, camera.frames, int(camera.state), camera.assessed)):
-            yield (
-                key,
-                dump(
-                    [
-                        version,
-                        replace(
-                            camera, trace=Trace(pinned=trace.pinned, first=trace.first, generation=trace.generation)
-                        ),
-                    ]
-                ),
-            )
+            bare = Trace(pinned=trace.pinned, first=trace.first, generation=trace.generation)
+            yield key, dump([version, replace(camera, trace=bare, profile=None)])
+        profile = camera.profile
+        if profile is not None and self._is_new(f"{key}@profile", (version, profile.since, profile.updates)):
+            yield f"{key}@profile", dump([version, profile])
         end = trace.first + len(trace.times)
         for slot in range(trace.first // _BLOCKS, -(-end // _BLOCKS)):
             low, high = max(slot * _BLOCKS, trace.first), min((slot + 1) * _BLOCKS, end)
@@ -161,6 +156,7 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
             version, camera = load(pieces[f"{name}/{camera_id}"])
             if version == watch.version:
                 _rebuild_trace(f"{name}/{camera_id}", version, camera.trace, pieces)
+                _rebuild_profile(f"{name}/{camera_id}@profile", version, camera, pieces)
                 watch.cameras[camera_id] = camera
         engine.models[name] = watch
 
@@ -173,6 +169,12 @@ def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[st
         if floor <= entry.number:
             watch.book.entries.pop(entry.asset_id, None)
             watch.book.entries[entry.asset_id] = entry
+
+
+def _rebuild_profile(key: str, version: str, camera: CameraWatch, pieces: Mapping[str, bytes]) -> None:
+    if camera.reference is not None and key in pieces:
+        known, profile = load(pieces[key])
+        camera.profile = profile if known == version else None
 
 
 def _rebuild_trace(key: str, version: str, trace: Trace, pieces: Mapping[str, bytes]) -> None:

@@ -23,9 +23,10 @@ _LEAST = 0.25  # Of the scale: what varies less was clipped away, and is not wat
 class Reference:
     """Means and spreads of a camera's channels; arrays have shape (features + classes,).
 
-    A frame is first mapped to `clip((x - centre) / scale)`; `mean` and `deviation` are of what comes out, so clipping
-    biases nothing. `skew` and `tail` (kurtosis) are of the same frames. `kept` holds the numbers of the classes
-    with a channel. `active` marks the channels that can be watched.
+    A frame is first mapped to `clip((x - centre) / scale)`; `mean` (of the frames it was learnt from; `profile` says
+    what is expected later) and `deviation` are of what comes out, so clipping biases nothing. `skew` and `tail`
+    (kurtosis) are of the same frames. `kept` holds the numbers of the classes with a channel. `active` marks the
+    channels that can be watched.
     """
 
     names: tuple[str, ...]
@@ -52,14 +53,14 @@ class Reference:
         """How many independent frames the reference is worth."""
         return self.frames / correlation_time(self.rho)
 
-    def grow(self, means: Vector, spreads: Vector, frames: int) -> None:
-        """Take in a block of `frames` quiet frames with these (standardised) means and variances."""
+    def grow(self, departures: Vector, spreads: Vector, frames: int) -> None:
+        """Take in a block of `frames` quiet frames: how far its means lie from what was expected, and its variances,
+        standardised.
+        """
         share = frames / (self.frames + frames)
-        known = ~np.isnan(means)
-        step = np.where(known, means - self.mean, 0.0)
         variance = self.deviation**2
-        variance += np.where(known, share * (spreads - variance + step**2 * (1.0 - share)), 0.0)
-        self.mean += step * share
+        change = share * (spreads - variance + departures**2 * (1.0 - share))
+        variance += np.where(np.isnan(departures), 0.0, change)
         self.deviation = np.maximum(np.sqrt(variance), _LEAST)
         self.frames += frames
 

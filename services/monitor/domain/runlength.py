@@ -22,7 +22,7 @@ def run_length(drift: float, threshold: float) -> float:
     return (exp(power) - power - 1.0) / (2.0 * drift * drift)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def threshold(allowance: float, uncertainty: float, steps: float) -> float:
     """The threshold at which a one-sided CUSUM with this allowance alarms once in `steps` steps on average.
 

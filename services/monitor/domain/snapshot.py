@@ -25,6 +25,7 @@ from services.monitor.domain import (
     labels,
     merge,
     model,
+    profile,
     recency,
     reference,
     retraining,
@@ -32,21 +33,15 @@ from services.monitor.domain import (
     trace,
 )
 from services.monitor.domain.challenge import betting, pairs, trial
-from services.monitor.domain.detectors.adwin import AdwinBank
-from services.monitor.domain.detectors.cusum import CusumBank
-from services.monitor.domain.detectors.kswin import KswinBank
-from services.monitor.domain.detectors.mixture import MixtureDetector
-from services.monitor.domain.detectors.page_hinkley import PageHinkleyBank
+from services.monitor.domain.detectors import registry
 from services.monitor.domain.fleet import board
 
 CODEC: Final = 2
 READS: Final = frozenset({1, CODEC})
 """Codecs that can still be read: 1 knew one open incident a model, and no fleet."""
-_DETECTORS: Final = {
-    kind.__name__: kind for kind in (AdwinBank, CusumBank, KswinBank, MixtureDetector, PageHinkleyBank)
-}
+_DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, recency, reference, retraining, risk, trace),
+    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {

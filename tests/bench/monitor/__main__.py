@@ -1,9 +1,9 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|labels|rivals|concepts|fleet ...] [--quick] [--seeds N] ...
+    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|fleet ...] [--quick] [--seeds N] ...
 
-`delay` is shifts, labels, rivals and concepts. Figures go to `.irisloop/bench/monitor-null.json`, `monitor-delay.json`
-and `monitor-fleet.json`, rows as they are measured to standard error, tables to standard output; what is not measured
+`delay` is shifts, batch, labels, rivals and concepts. Figures go to `.irisloop/bench/monitor-null.json`,
+`monitor-delay.json` and `monitor-fleet.json`, rows as they are measured to standard error, tables to standard output; what is not measured
 this time stands there from the last.
 """
 

@@ -11,11 +11,14 @@ from typing import Any, Final, TypeAlias
 from river import tree
 from river.datasets import synth
 
+from services.monitor.domain.channels import WIDTH
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import DriftFound, Labelled, PredictionOf, Request, Seen, State, VersionKnown
 from services.monitor.domain.labels import LabelWatch
 from services.monitor.domain.risk import Count
 from tests.bench.monitor import rivals
 from tests.bench.monitor.labels import watch_delay
-from tests.unit.monitor.worlds import policy
+from tests.unit.monitor.worlds import EPOCH, policy
 
 Stream: TypeAlias = Iterator[tuple[dict[str, Any], Any]]
 
@@ -23,6 +26,7 @@ TRAINED: Final = 5_000
 HELD_OUT: Final = 1_000
 QUIET: Final = 12_000
 AFTER: Final = 10_000
+HARMLESS: Final = "SEA 0 to 2, harmless"
 _RIVALS: Final = tuple(r for r in rivals.LABELS if not r.slow)
 
 
@@ -92,3 +96,39 @@ def labels(name: str, seed: int) -> tuple[Count, list[tuple[str, str]]]:
     held = Count.of(p != t for p, t in quiet[:HELD_OUT])
     weight = min(float(policy().labels.report_weight), held.labels)
     return Count(held.error * weight, weight), quiet[HELD_OUT:] + answers(after(3 * seed + 2), AFTER)
+
+
+def harmless(seeds: int) -> dict[str, Any]:
+    """The harmless stream through the whole engine: in how many seeds the change is heard, harm is CONFIRMED, a
+    retraining asked for; and the same before it.
+    """
+    row: dict[str, Any] = {"seeds": seeds, "heard": 0, "confirmed": 0, "asked": 0, "before": {}}
+    for seed in range(seeds):
+        report, pairs = labels(HARMLESS, seed)
+        found = judged(report, pairs)
+        for what, numbers in found.items():
+            row[what] += any(n >= QUIET for n in numbers)
+            row["before"][what] = row["before"].get(what, 0) + sum(n < QUIET for n in numbers)
+    return row
+
+
+def judged(report: Count, pairs: list[tuple[str, str]]) -> dict[str, list[int]]:
+    """Numbers of the labels at which the engine heard a change, was sure of harm, and asked; one frame with its label
+    a second, no features.
+    """
+    engine, nothing = Engine.new(policy()), (float("nan"),) * WIDTH
+    engine.feed([("r", False, VersionKnown(EPOCH, "r", "", "m", "1", "", "accepted", report.error, HELD_OUT))])
+    found: dict[str, dict[str, int]] = {"heard": {}, "confirmed": {}, "asked": {}}
+    for n, (predicted, truth) in enumerate(pairs):
+        at, key = EPOCH + 1.0 + n, str(n)
+        seen = Seen(at, f"p{n}", "", "m", "1", "champion", "c", key, predicted, 0.9, nothing)
+        said = (PredictionOf("m", "1", "champion", predicted, 0.9),)
+        label = Labelled(at, f"l{n}", "", key, "c", at, 1, truth, "uniform", 1.0, said)
+        for finding in engine.feed([("p", True, seen), ("l", False, label)]):
+            if isinstance(finding, DriftFound):
+                found["heard"].setdefault(finding.incident.id, n)
+                if finding.incident.state is State.CONFIRMED:
+                    found["confirmed"].setdefault(finding.incident.id, n)
+            elif isinstance(finding, Request):
+                found["asked"].setdefault(finding.id, n)
+    return {what: list(numbers.values()) for what, numbers in found.items()}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from tests.bench.monitor import concepts, labels, shifts
+from tests.bench.monitor import batch, concepts, labels, shifts
 from tests.bench.monitor.figures import Median, read, table, write
 
 
@@ -37,10 +37,15 @@ def _rivals(scale: int, seeds: int) -> dict[str, Any]:
 
 
 def _concepts(scale: int, seeds: int) -> dict[str, Any]:
-    return {"concepts": [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]}
+    found = [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]
+    return {"concepts": found, "harmless": _said(concepts.harmless(2 * seeds))}
 
 
-PARTS: Final = {"shifts": _shifts, "labels": _labels, "rivals": _rivals, "concepts": _concepts}
+def _batch(scale: int, seeds: int) -> dict[str, Any]:
+    return {"batch": [_said(batch.measure(*case, 5 * seeds)) for case in batch.CASES]}
+
+
+PARTS: Final = {"shifts": _shifts, "batch": _batch, "labels": _labels, "rivals": _rivals, "concepts": _concepts}
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
@@ -98,9 +103,31 @@ def concept_table(figures: Mapping[str, Any]) -> str:
     return table(("Stream", "Error", *who), body)
 
 
+def batch_table(figures: Mapping[str, Any]) -> str:
+    """The test behind a camera's CONFIRMED."""
+    body = [
+        (f"rho {r['rho']:g}, {r['before']} stretches before, {r['shift']:g} sigma", r["tests"],
+         f"{r['rejected']:.3f} ({r['low']:.3f}-{r['high']:.3f})", r["aim"] or "", f"{r['single_blocks']:.3f}")
+        for r in figures["batch"]
+    ]  # fmt: skip
+    return table(("Batch test at .05", "Tests", "rejected", "aim", "permuting single blocks"), body)
+
+
+def harmless_table(figures: Mapping[str, Any]) -> str:
+    """What the engine makes of a change that does no harm."""
+    row = figures["harmless"]
+    body = [
+        (what, f"{row[name]} of {row['seeds']}", row["before"][name])
+        for what, name in (("heard", "heard"), ("harm CONFIRMED", "confirmed"), ("a retraining asked for", "asked"))
+    ]
+    return table((concepts.HARMLESS, "after the change", f"before, in {concepts.QUIET * row['seeds']:,} labels"), body)
+
+
 _TABLES: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], str]]] = {
     ("shifts",): shift_table,
+    ("batch",): batch_table,
     ("label_null", "labels"): label_table,
     ("shift_rivals",): rival_table,
     ("concepts",): concept_table,
+    ("harmless",): harmless_table,
 }

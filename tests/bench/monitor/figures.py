@@ -9,6 +9,8 @@ from math import exp, lgamma, log
 from pathlib import Path
 from typing import Any, Final
 
+from services.monitor.domain.risk import wilson
+
 FOLDER: Final = Path(".irisloop/bench")
 
 
@@ -22,6 +24,11 @@ def poisson_upper(count: int, confidence: float = 0.95) -> float:
         below = sum(exp(k * log(middle) - middle - lgamma(k + 1)) for k in range(count + 1))
         low, high = (middle, high) if below > 1.0 - confidence else (low, middle)
     return high
+
+
+def share_interval(hits: int, of: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson, J. Am. Stat. Assoc. 1927)."""
+    return wilson(hits, of, 1.96)
 
 
 @dataclass(frozen=True, slots=True)

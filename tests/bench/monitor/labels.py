@@ -54,7 +54,7 @@ def watch_delay(watch: LabelWatch, pairs: Sequence[tuple[str, str]], onset: int,
             found.append(number - onset)
             if number >= onset:
                 break
-            watch.forgive()
+            watch.forgive(harmless=number < onset)
     return found
 
 

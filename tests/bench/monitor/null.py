@@ -13,7 +13,7 @@ from typing import Any, Final
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Cause, DriftFound, Finding, State
 from tests.bench.monitor.figures import poisson_upper, read, table, write
-from tests.bench.monitor.streams import CYCLED, QUIET, Noise, Scene
+from tests.bench.monitor.streams import CYCLED, DAY, QUIET, Noise, Scene
 from tests.unit.monitor.worlds import policy
 
 ALARM_AIM: Final = 1.0 / 100_000
@@ -39,12 +39,16 @@ class Tally:
     seconds: float = 0.0
 
 
-def measure(noise: Noise, camera_frames: int, scene_frames: int, seed: int) -> Tally:
-    """Scenes of five new cameras each until the cameras have seen so many frames together."""
+def measure(noise: Noise, camera_frames: int, seed: int) -> Tally:
+    """Scenes of new cameras until they have seen so many frames together: five for 20,000 frames, or with a daily cycle
+    two for three days.
+    """
     tally = Tally(noise.name)
     begun = time.process_time()
+    cameras, frames, rate = (2, 3 * DAY, 1.0) if noise.cycle else (5, 20_000, 20.0)
+    frames = min(frames, camera_frames // cameras)
     while tally.frames < camera_frames:
-        run(Scene(noise, seed, scene_frames, labelled=0.02), tally)
+        run(Scene(noise, seed, frames, cameras, rate, labelled=0.02), tally)
         seed += 1
     tally.seconds = time.process_time() - begun
     return tally
@@ -123,9 +127,9 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def together(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row of several."""
-    whole = Tally("all without a cycle")
+    whole = Tally(name)
     for counted in rows:
         for name in Tally.__dataclass_fields__:
             if name != "name":
@@ -134,16 +138,13 @@ def together(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def main(scale: int, frames: int, only: str) -> None:
-    """Measure the streams whose name holds `only`, say, write; with the daily cycle a tenth of the frames is enough
-    to see the rate.
-    """
-    frames //= scale
+    """Measure the streams whose name holds `only`, say, write."""
     for number, noise in enumerate((*QUIET, *CYCLED)):
         if only in noise.name:
-            share = frames // 10 if noise.cycle else frames
-            found = row(measure(noise, share, min(20_000, share // 5), 1000 * number))
+            found = row(measure(noise, frames // scale, 1000 * number))
             write("monitor-null", {noise.name: found})
             sys.stderr.write(f"{found}\n")
     known = read("monitor-null")
-    quiet = [known[n.name] for n in QUIET if n.name in known]
-    sys.stdout.write(report([*quiet, together(quiet), *(known[n.name] for n in CYCLED if n.name in known)]))
+    quiet, cycled = ([known[n.name] for n in kind if n.name in known] for kind in (QUIET, CYCLED))
+    rows = [*quiet, together("all without a cycle", quiet), *cycled, together("all with a daily cycle", cycled)]
+    sys.stdout.write(report(rows))

@@ -18,8 +18,7 @@ from tests.unit.monitor.worlds import CLASSES, EPOCH
 Batch: TypeAlias = list[tuple[str, bool, Input]]
 
 DAY: Final = 86_400
-"""Frames of a day, for each camera: one a second. Event time runs faster, as nothing in the path looks at the clock's
-hour."""
+"""Frames of a day, for each camera with a daily cycle: one a second."""
 LABEL_DELAY: Final = 3.0
 _CHUNK: Final = 2_000
 

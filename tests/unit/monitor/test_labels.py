@@ -13,6 +13,8 @@ from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.risk import Count
 from tests.unit.monitor.worlds import policy
 
+RULES = policy().labels
+
 
 def alarms(classes: int, lives: int, error: float = 0.16) -> int:
     """In how many lives of 1,000 labels the watch alarms although the error stays what the report said."""
@@ -60,3 +62,66 @@ def test_a_label_taken_back_estimates_nothing_and_an_earlier_revision_does_not_r
     assert book.choose(lambda _: True) == []
     book.join(said_of(4, "coat"), "m")
     assert [entry.truth for entry in book.choose(lambda _: True)] == ["coat"]
+
+
+def outcomes(watch: LabelWatch, wrong: list[bool], first: int = 0) -> None:
+    for n, one in enumerate(wrong, start=first):
+        watch.update(Joined(str(n), "c", n, n, 1, "1", "class-1" if one else "class-0", "class-0", "uniform", n), RULES)
+
+
+def test_which_labels_count_does_not_depend_on_what_they_say() -> None:
+    """Were labels to count only while it is calm, stretches of luck would make the baseline too low."""
+    calm, restless = LabelWatch(Count(120.0, 600.0)), LabelWatch(Count(120.0, 600.0))
+    outcomes(calm, [False] * 200)
+    outcomes(restless, [True, False, False] * 66 + [True, False])
+    assert not restless.alarmed()
+    assert calm.base.labels == restless.base.labels == 100.0
+    assert restless.base.wrong == 34.0
+
+
+def test_the_labels_that_wait_are_half_of_all_and_bounded() -> None:
+    watch = LabelWatch(Count(60.0, 600.0))
+    for count, waiting in ((30, 30), (60, 40), (200, 100), (5_000, 2_000)):
+        outcomes(watch, [False] * (count - watch.labels), first=watch.labels)
+        assert len(watch.recent) == waiting
+    for n in range(5_000):
+        watch.set_aside(Joined(str(n), "c", n, n, 1, "1", "class-1", "class-0", "uniform", n))
+    assert len(watch.aside) == 2_000
+
+
+def alarmed() -> LabelWatch:
+    """After 400 labels with an error of .1 as before, and as many with .5 as it takes; one of an incident besides."""
+    watch = LabelWatch(Count(60.0, 600.0))
+    outcomes(watch, ([True] + [False] * 9) * 40)
+    assert not watch.alarmed()
+    while not watch.alarmed():
+        outcomes(watch, [True, False], first=watch.labels)
+    watch.set_aside(Joined("a", "c", 0, 0, 1, "1", "class-0", "class-0", "uniform", 0))
+    return watch
+
+
+def test_labels_of_an_alarm_that_proved_harmless_count_as_much_as_all_before() -> None:
+    watch = alarmed()
+    waiting = Count.of(o is not None for o in watch.recent).plus(Count(0.0, 1.0))
+    before = watch.base
+    assert waiting.labels > before.labels
+    watch.forgive(harmless=True)
+    assert watch.base == before.plus(waiting)
+    assert watch.recent == watch.aside == []
+    assert not watch.alarmed()
+
+
+def test_a_long_past_weighs_no_more_than_the_labels_of_an_alarm_that_proved_harmless() -> None:
+    watch = alarmed()
+    watch.base = Count(100.0, 1000.0)
+    waiting = len(watch.recent) + 1
+    watch.forgive(harmless=True)
+    assert watch.base.labels == pytest.approx(2 * waiting)
+
+
+def test_labels_of_an_alarm_that_may_be_a_change_do_not_count() -> None:
+    watch = alarmed()
+    before = watch.base
+    watch.forgive(harmless=False)
+    assert watch.base == before
+    assert watch.recent == watch.aside == []

@@ -52,13 +52,24 @@ def test_the_interval_holds_nine_times_in_ten_and_sits_where_labels_put_it() -> 
     assert np.mean([e.high - e.low for e, _ in found]) < 0.25
 
 
-def test_confidence_that_labels_have_not_covered_is_not_translated() -> None:
+def test_beyond_what_labels_covered_the_interval_grows_by_as_much_as_confidence_fell_on_either_side() -> None:
     rng = np.random.default_rng(5)
     calibration = calibrate([cell(rng, rng.uniform(0.8, 0.9), 0.06) for _ in range(30)])
-    found = estimate([sure(cell(rng, 0.6, 0.06))], calibration)
+    for confidence, fell in ((calibration.lowest, 0.0), (calibration.lowest - 0.1, 0.1)):
+        found = estimate([(1000, int(1000 * confidence * UNIT))], calibration)
+        assert found.unknown == ""
+        assert found.accuracy == pytest.approx(confidence + calibration.offset)
+        assert found.accuracy - found.low == pytest.approx(calibration.radius + fell)
+        assert found.high - found.accuracy == pytest.approx(min(calibration.radius + fell, 1.0 - found.accuracy))
+
+
+def test_confidence_far_from_what_labels_covered_is_not_translated() -> None:
+    rng = np.random.default_rng(5)
+    calibration = calibrate([cell(rng, rng.uniform(0.8, 0.9), 0.06) for _ in range(30)])
+    found = estimate([sure(cell(rng, 0.4, 0.06))], calibration)
     assert "outside" in found.unknown
     assert (found.low, found.high) == (0.0, 1.0)
-    mostly = [sure(cell(rng, 0.85, 0.06, labels=1000)), sure(cell(rng, 0.6, 0.06, labels=50))]
+    mostly = [sure(cell(rng, 0.85, 0.06, labels=1000)), sure(cell(rng, 0.4, 0.06, labels=50))]
     assert estimate(mostly, calibration).unknown == ""
 
 

@@ -4,7 +4,7 @@ For thinned blocks only: 0.5 ms a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from river import drift
 
@@ -12,9 +12,15 @@ from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
 class KswinBank(RiverBank):
-    """Options: `alpha`, `window_size`, `stat_size`; always give `seed`, or a restored one goes on differently."""
+    """Options: `alpha`, `window_size`, `stat_size`, and `seed`: without one a restored detector would go on
+    differently, so it is 1 where none is given.
+    """
 
     name = "kswin"
+
+    def __init__(self, width: int, options: Mapping[str, float]) -> None:
+        """`options` by River's names."""
+        super().__init__(width, {"seed": 1, **options})
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from services.monitor.domain.detectors.protocol import Flags, Vector
+from services.monitor.domain.detectors.protocol import Flags, Vector, chosen
 
 
 class MixtureDetector:
@@ -27,6 +27,17 @@ class MixtureDetector:
         self.sums = np.zeros(len(alternatives))
         self.peak = 0.0
         self.rebase(baseline)
+
+    @classmethod
+    def make(cls, width: int, options: Mapping[str, float]) -> Self:
+        """Options: `baseline` (default 0.1) and `run_length` (default 10,000); rates .04 to .4 above the baseline are
+        looked for. Raises ValueError for others, and for more than one stream: each has a baseline of its own.
+        """
+        if width != 1:
+            raise ValueError(f"detector {cls.name!r} watches one stream, not {width}")
+        given = chosen(cls.name, {"baseline": 0.1, "run_length": 1e4}, options)
+        above = [min(given["baseline"] + step, 0.95) for step in (0.04, 0.08, 0.15, 0.25, 0.4)]
+        return cls(given["baseline"], given["run_length"], above)
 
     def rebase(self, baseline: float) -> None:
         """Go on from a better estimate of the baseline; sums are kept."""

@@ -12,6 +12,13 @@ Vector: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
 
 
+def chosen(name: str, defaults: Mapping[str, float], options: Mapping[str, float]) -> dict[str, float]:
+    """`defaults` with `options` in their place. Raises ValueError for an option that has no default."""
+    if unknown := sorted(set(options) - set(defaults)):
+        raise ValueError(f"detector {name!r} has no option {unknown[0]!r}; it has {', '.join(sorted(defaults))}")
+    return {**defaults, **options}
+
+
 class Detector(Protocol):
     """Watches `width` streams side by side.
 
@@ -20,6 +27,10 @@ class Detector(Protocol):
     """
 
     name: str
+
+    @classmethod
+    def make(cls, width: int, options: Mapping[str, float]) -> Self:
+        """A new one for so many streams. Raises ValueError for an option that it does not have."""
 
     def update(self, values: Vector) -> None:
         """Take the next value of each stream, shape (width,)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from inspect import signature
 from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
@@ -31,8 +32,7 @@ class RiverBank:
     """One River detector a stream.
 
     River's objects reset themselves on the update after an alarm, so the alarm is remembered here. A snapshot from
-    another
-    version of River is not unpickled: the detectors begin anew and are fed the last `MEMORY` values again.
+    another version of River is not unpickled: the detectors begin anew and are fed the last `MEMORY` values again.
     """
 
     name: str
@@ -43,6 +43,14 @@ class RiverBank:
         self.width = width
         self.options = dict(options)
         self.reset()
+
+    @classmethod
+    def make(cls, width: int, options: Mapping[str, float]) -> Self:
+        """Options are River's; their defaults are, too. Raises ValueError for one that River's class does not have."""
+        if unknown := sorted(set(options) - set(signature(cls.maker()).parameters)):
+            known = ", ".join(sorted(signature(cls.maker()).parameters))
+            raise ValueError(f"detector {cls.name!r} has no option {unknown[0]!r}; it has {known}")
+        return cls(width, options)
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

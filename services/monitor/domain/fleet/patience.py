@@ -16,7 +16,7 @@ from math import exp
 
 import numpy as np
 
-from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.camera import ALLOWANCES, CameraWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.runlength import _NODES, _WEIGHTS, block_inflation, run_length, threshold
 
@@ -39,13 +39,14 @@ def steps_of(camera: CameraWatch, policy: Policy) -> float:
     active = max(int(reference.active.sum()), 1)
     unit = block_inflation(reference.rho, camera.block)
     error = camera.armed_for
-    allowance = (policy.channels.allowance + error) / unit
-    wanted = policy.channels.run_length_alarm * 2.0 * active / camera.block
+    allowance = float(ALLOWANCES[0] @ [policy.channels.allowance, error]) / unit
+    streams = 2.0 * active * len(ALLOWANCES)  # Both ways, by each rule; of a channel's, the highest is counted alone.
+    wanted = policy.channels.run_length_alarm * streams / camera.block
     height = threshold(allowance, error / unit, wanted)
     share = bank.statistic() / bank.threshold()
     heights = np.round(share[reference.active] * height, 3)
     total = sum(_steps(h, allowance, error / unit) for h in heights.tolist() if h > 0.0)
-    return min(camera.block * total / (2.0 * active), 1e300)
+    return min(camera.block * total / streams, 1e300)
 
 
 def _steps(height: float, allowance: float, error: float) -> float:

@@ -2,8 +2,10 @@
 
 Average confidence (Hendrycks & Gimpel, ICLR 2017; Guillory et al., Predicting with confidence on unseen distributions,
 ICCV 2021) with an offset and an interval from labelled cells: conformal, leave one out (Barber et al., Predictive
-inference with the jackknife+, Ann. Stat. 2021). Outside the range of confidence that labels have covered, and with too
-few labelled cells, it is not known: under corruptions never seen, confidence may be off by .4.
+inference with the jackknife+, Ann. Stat. 2021). Outside the range of confidence that labels have covered, nobody has
+seen how far accuracy moves with it: it is taken to move as far, and the interval reaches from not at all to twice as
+far (Guillory et al. regress the one on the other and find slopes about 1 that differ from shift to shift). Where that
+is wider than half of the scale, and with too few labelled cells, it is not known.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ CELLS_MIN: Final = 20
 """Labelled cells before an interval can be stated."""
 LABELS_MIN: Final = 30
 """Labels of uniform draws in a cell before it counts."""
-_OUTSIDE: Final = 0.1
-_SLACK: Final = 0.01
+WIDEST: Final = 0.5
+"""Of an interval that still says something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,9 @@ class Calibration:
     lowest: float = 1.0
     highest: float = 0.0
 
-    def covers(self, confidence: float) -> bool:
-        """Whether labels have seen such a mean confidence, within 0.01."""
-        return self.lowest - _SLACK <= confidence <= self.highest + _SLACK
+    def beyond(self, confidence: float) -> float:
+        """How far a mean confidence lies outside of what labels have covered."""
+        return max(self.lowest - confidence, confidence - self.highest, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +79,24 @@ def estimate(traffic: Sequence[tuple[int, int]], calibration: Calibration) -> Es
     """Of all predictions in some cells, (number, sum of scores in 2^-60) each."""
     number = sum(n for n, _ in traffic)
     confidence = share(sum(scores for _, scores in traffic), number * UNIT)
-    outside = sum(n for n, scores in traffic if not calibration.covers(share(scores, n * UNIT)))
-    unknown = _unknown(number, outside, calibration)
+    beyond = fsum(n * calibration.beyond(share(scores, n * UNIT)) for n, scores in traffic) / max(number, 1)
+    reach = calibration.radius + beyond
+    unknown = _unknown(number, reach, calibration)
     if unknown:
         return Estimate(number, confidence, 0.0, 0.0, 1.0, calibration.cells, unknown)
     middle = confidence + calibration.offset
-    low, high = (min(max(middle + side * calibration.radius, 0.0), 1.0) for side in (-1, 1))
+    low, high = (min(max(middle + side * reach, 0.0), 1.0) for side in (-1, 1))
     return Estimate(number, confidence, min(max(middle, 0.0), 1.0), low, high, calibration.cells, "")
 
 
-def _unknown(number: int, outside: int, calibration: Calibration) -> str:
+def _unknown(number: int, reach: float, calibration: Calibration) -> str:
     if not number:
         return "no predictions"
     if calibration.cells < CELLS_MIN:
         return f"{calibration.cells} of {CELLS_MIN} cameras' hours with at least {LABELS_MIN} labels drawn at random"
-    if outside > _OUTSIDE * number:
-        return f"mean confidence outside {calibration.lowest:.3f}-{calibration.highest:.3f}, where labels calibrated it"
+    if 2.0 * reach > WIDEST:
+        seen = f"{calibration.lowest:.3f}-{calibration.highest:.3f}"
+        return f"mean confidence too far outside {seen}, where labels calibrated it"
     return ""
 
 

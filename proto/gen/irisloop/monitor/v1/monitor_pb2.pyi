@@ -184,6 +184,42 @@ class RiskEvidence(_message.Message):
 Global___RiskEvidence: _TypeAlias = RiskEvidence  # noqa: Y015
 
 @_typing.final
+class CameraFault(_message.Message):
+    """What is broken in one camera."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    BEFORE_ASSET_ID_FIELD_NUMBER: _builtins.int
+    AFTER_ASSET_ID_FIELD_NUMBER: _builtins.int
+    camera_id: _builtins.str
+    kind: _builtins.str
+    """frozen, dark, blur, dead pixels, shifted, or no contrast."""
+    before_asset_id: _builtins.str
+    """A frame of before and one of after; empty where none is remembered."""
+    after_asset_id: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        camera_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        before_asset_id: _builtins.str = ...,
+        after_asset_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_asset_id", b"after_asset_id", "before_asset_id", b"before_asset_id", "camera_id", b"camera_id", "kind", b"kind", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CameraFault: _TypeAlias = CameraFault  # noqa: Y015
+
+@_typing.final
 class IncidentScope(_message.Message):
     """What those that a change touches have in common, and nobody else has."""
 
@@ -279,6 +315,7 @@ class Incident(_message.Message):
     MUTED_UNTIL_FIELD_NUMBER: _builtins.int
     PLAN_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -323,6 +360,10 @@ class Incident(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___IncidentHappening]:
         """Oldest first, at most 60 lines."""
 
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___CameraFault]:
+        """When the cause is a camera: what is broken."""
+
     def __init__(
         self,
         *,
@@ -349,10 +390,11 @@ class Incident(_message.Message):
         muted_until: _timestamp_pb2.Timestamp | None = ...,
         plan_id: _builtins.str = ...,
         history: _abc.Iterable[Global___IncidentHappening] | None = ...,
+        faults: _abc.Iterable[Global___CameraFault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
