@@ -3,8 +3,8 @@
     python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|fleet ...] [--quick] [--seeds N] ...
 
 `delay` is shifts, batch, labels, rivals and concepts. Figures go to `.irisloop/bench/monitor-null.json`,
-`monitor-delay.json` and `monitor-fleet.json`, rows as they are measured to standard error, tables to standard output; what is not measured
-this time stands there from the last.
+`monitor-delay.json` and `monitor-fleet.json`, rows as they are measured to
+standard error, tables to standard output; what is not measured this time stands there from the last.
 """
 
 from __future__ import annotations
