@@ -5,8 +5,8 @@ K / (a k). The expected share of wrong alarms over the expected time waited (err
 any time one looks and however streams depend on each other. An e-detector is a statistic whose mean never exceeds the
 time it has run for, as long as nothing changes. A CUSUM is none. Its own mean run length up to where it stands is one:
 Siegmund's formula (1985, eq. 2.57) solves g(0) = 0, E g(next) = g(now) + 1 for a reflected Brownian motion, so g(W) - t
-is a martingale. The mean over channels is an e-detector again. What is not known of the reference is in the CUSUM's limit:
-a sum counts as its share of that.
+is a martingale. The mean over channels is an e-detector again. What is not known of the reference is in the CUSUM's
+limit: a sum counts as its share of that.
 """
 
 from __future__ import annotations
