@@ -198,7 +198,7 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
     return float(np.mean(sizes)) if sizes else 0.0
 
 
-def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int, alone: bool) -> Cause:
+def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int, alone: bool = True) -> Cause:
     """Camera when the picture of a few cameras changed and the others stand still, else scene; a change of labels
     stays one.
 
