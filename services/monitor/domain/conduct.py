@@ -227,7 +227,7 @@ def _say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[
         summary = f"{case.scope}: {case.model} is wrong more often since its {_what(case)} changed"
         yield _alert(case, now, "page", "page", summary)
     if case.broken() and case.level_since and "fault" not in case.alerts:
-        yield _alert(case, now, "fault", "ticket", f"{case.scope}: {said_of(case.broken())}")
+        yield _alert(case, now, "fault", "ticket", said_of(case.broken()))
 
 
 def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
