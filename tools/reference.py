@@ -246,11 +246,17 @@ def commands() -> Iterator[tuple[str, Any]]:
     for name, command in top.commands.items():
         if name == "demo":
             yield name, typer.main.get_command(demo())
-        elif hasattr(command, "commands"):
-            for inner, one in command.commands.items():
-                yield f"{name} {inner}", one
         else:
-            yield name, command
+            yield from opened(name, command)
+
+
+def opened(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """A command, or the commands of a group, however deep."""
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for inner, one in command.commands.items():
+        yield from opened(f"{name} {inner}", one)
 
 
 def is_argument(parameter: Any) -> bool:

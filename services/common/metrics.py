@@ -232,7 +232,7 @@ MONITOR_LATE: Final = Counter(
 )
 MONITOR_FINDINGS: Final = Counter(
     "irisloop_monitor_findings_total",
-    "What the judge said; kind: DriftFound, Alert, Request, Refusal, Judged.",
+    "What the judge said; kind: DriftFound, Alert, Assessed, Request, Refusal, Judged.",
     ["kind"],
 )
 MONITOR_STEP_SECONDS: Final = Histogram(

@@ -52,7 +52,7 @@ class Answers:
 
 def _waiting(engine: Engine, request: pb.AnswerRetrainRequest) -> str:
     watch = engine.models.get(request.model)
-    case = watch.case if watch is not None else None
-    if case is None or request.incident_id not in ("", case.id) or AWAITS_PERSON not in case.refused or case.answer:
-        raise NothingToAnswer(f"no retraining of {request.model} waits for a person", field="model")
-    return case.id
+    for case in watch.cases if watch is not None else ():
+        if request.incident_id in ("", case.id) and AWAITS_PERSON in case.refused and not case.answer:
+            return case.id
+    raise NothingToAnswer(f"no retraining of {request.model} waits for a person", field="model")

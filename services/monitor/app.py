@@ -15,6 +15,7 @@ from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
 from services.monitor.answering import Answers
+from services.monitor.commands import Commands
 from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
 from services.monitor.domain.policy import Policy
@@ -24,6 +25,7 @@ from services.monitor.handlers import Judge
 from services.monitor.inbound import analytics, notices
 from services.monitor.inbound.grpc import MonitorServicer
 from services.monitor.inbound.http import routes
+from services.monitor.inbound.http_incidents import routes as incident_routes
 from services.monitor.inbound.http_views import view_routes
 from services.monitor.inbound.sql import SqlFront, serve
 from services.monitor.inbound.stream import DriftStream
@@ -44,10 +46,12 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     resources: list[AbstractAsyncContextManager[Any]] = []
     tasks: dict[str, Callable[[], Awaitable[None]]] = {"bus": bus.run}
     ready: list[Callable[[], str]] = [bus.waiting_for]
+    waiting: Callable[[], str] = _not_here
     if "detection" in settings.roles:
         drift = DriftStream(judge, settings.pace_seconds)
         bus.stream(drift.stream())
         ready.append(drift.waiting_for)
+        waiting = drift.waiting_for
         notices.subscribe(bus, read_targets(settings.notices), Sender().send)
     accuracy: AccuracySource = NoAnalytics()
     history = CLOSED
@@ -63,11 +67,14 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
     reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
     answers = Answers(judge, bus)
+    commands = Commands(judge, bus.publish, waiting)
     http.include_router(routes(reader, answers))
     http.include_router(view_routes(reader))
+    http.include_router(incident_routes(reader, commands))
 
     def add_services(server: grpc.aio.Server) -> None:
-        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(MonitorServicer(reader, answers), server)
+        servicer = MonitorServicer(reader, answers, commands)
+        monitor_pb2_grpc.add_MonitorServiceServicer_to_server(servicer, server)
 
     return Application(
         name="monitor",
@@ -78,6 +85,10 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
         grpc=add_services,
         ready=tuple(ready),
     )
+
+
+def _not_here() -> str:
+    return "a monitor with the role `detection`"
 
 
 def _sql(settings: MonitorSettings, warehouse: ClickHouse) -> Callable[[], Awaitable[None]]:

@@ -3,7 +3,8 @@
 IrisloopError
 |-- NotFound
 |   |-- UnknownModel        no prediction of it has been heard of    -> HTTP 404, gRPC NOT_FOUND
-|   `-- UnknownIncident     none of that id is remembered            -> HTTP 404, gRPC NOT_FOUND
+|   |-- UnknownIncident     none of that id is remembered            -> HTTP 404, gRPC NOT_FOUND
+|   `-- UnknownPlan         no change of this id was announced       -> HTTP 404, gRPC NOT_FOUND
 |-- Conflict
 |   |-- BrokenPolicy        the policy file cannot be used           -> the service does not start
 |   |-- BrokenNotices       the file of who is told cannot be used   -> the service does not start
@@ -33,6 +34,12 @@ class UnknownIncident(NotFound):
     """Neither an incident nor an alert of this id is remembered."""
 
     default_reason = "UNKNOWN_INCIDENT"
+
+
+class UnknownPlan(NotFound):
+    """No change was announced under this id."""
+
+    default_reason = "UNKNOWN_PLAN"
 
 
 class BrokenPolicy(Conflict):

@@ -17,7 +17,7 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Risk
 from services.monitor.domain.history import CLOSED, History
 from services.monitor.domain.model import ModelWatch
-from services.monitor.errors import UnknownModel
+from services.monitor.errors import UnknownIncident, UnknownModel
 from services.monitor.handlers import Judge
 from services.monitor.views import explaining, predictions
 
@@ -50,10 +50,25 @@ class Reader:
         def view(engine: Engine) -> list[pb.Incident]:
             since = wire.seconds(request.since)
             found = [i for w in _watches(engine, request.model) for i in w.incidents if i.detected_at >= since]
+            found = [i for i in found if not (request.open and i.closed_at)]
             ordered = sorted(found, key=lambda i: (-i.detected_at, i.id))
             return [wire.incident_message(i) for i in ordered[: request.limit or _LIMIT]]
 
         return pb.ListIncidentsResponse(incidents=await asyncio.to_thread(self.judge.look, view))
+
+    async def incident(self, request: pb.GetIncidentRequest) -> pb.GetIncidentResponse:
+        """One, as it stands. Raises `UnknownIncident`."""
+
+        def view(engine: Engine) -> pb.Incident | None:
+            open_ = [c.incident() for w in _watches(engine, "") for c in w.cases]
+            known = [i for w in _watches(engine, "") for i in w.incidents]
+            found = next((i for i in (*open_, *known) if i.id == request.id), None)
+            return wire.incident_message(found) if found is not None else None
+
+        found = await asyncio.to_thread(self.judge.look, view)
+        if found is None:
+            raise UnknownIncident(f"there is no incident {request.id!r}", field="id")
+        return pb.GetIncidentResponse(incident=found)
 
     async def decisions(self, request: pb.ListDecisionsRequest) -> pb.ListDecisionsResponse:
         """Newest first."""
@@ -130,6 +145,7 @@ def _model_status(watch: ModelWatch) -> pb.ModelStatus:
     )
     if watch.case is not None:
         message.incident.CopyFrom(wire.incident_message(watch.case.incident()))
+        message.incidents.extend(wire.incident_message(case.incident()) for case in watch.cases)
     found = watch.case.risk if watch.case is not None and watch.case.risk is not None else _risk(watch)
     message.risk.CopyFrom(wire.risk_message(found))
     return message

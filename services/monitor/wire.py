@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from math import nan
 from typing import Any, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from irisloop.ingest.v1 import ingest_pb2
 from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.registry.v1 import registry_pb2
@@ -31,10 +31,10 @@ from services.monitor.domain.events import (
     UNIFORM,
     Alert,
     Answered,
+    Assessed,
     CameraFault,
     Deployed,
     DriftFound,
-    Evidence,
     Finding,
     Incident,
     Input,
@@ -53,6 +53,11 @@ from services.monitor.domain.events import (
 )
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.ticks import Tick
+from services.monitor.wire_fleet import add_handling, assessed_event, camera_known, commanded
+from services.monitor.wire_fleet import evidence_message as evidence_message
+from services.monitor.wire_time import moment as moment
+from services.monitor.wire_time import seconds as seconds
+from services.monitor.wire_time import stamp as stamp
 
 _ORIGINS: Final = {labeling_pb2.TASK_ORIGIN_UNIFORM: UNIFORM, labeling_pb2.TASK_ORIGIN_DRIFT: DRIFT}
 _NO_PIXELS: Final = (nan,) * 9
@@ -62,22 +67,6 @@ _ENDED: Final = {
     trainer_pb2.RUN_STATE_FAILED: "failed",
     trainer_pb2.RUN_STATE_CANCELLED: "cancelled",
 }
-
-
-def seconds(stamp: Timestamp) -> float:
-    """A timestamp as seconds since 1970, exact to the microsecond."""
-    return stamp.seconds + stamp.nanos // 1000 / 1e6
-
-
-def stamp(at: float) -> Timestamp:
-    """The inverse of `seconds`."""
-    micros = round(at * 1e6)
-    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
-
-
-def moment(at: float) -> datetime:
-    """Seconds since 1970 as an aware datetime."""
-    return stamp(at).ToDatetime(tzinfo=UTC)
 
 
 def _at(given: Timestamp, delivery: Delivery[Any]) -> float:
@@ -103,6 +92,10 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return _rollout_known(delivery, value)
         case pb.RetrainAnswered():
             return _answered(delivery, value)
+        case ingest_pb2.CameraChanged():
+            return camera_known(delivery, value.camera)
+        case pb.CommandGiven():
+            return commanded(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -173,6 +166,7 @@ def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) 
         origin=_ORIGINS.get(value.draw.origin, OTHER),
         propensity=value.draw.propensity,
         predictions=tuple(PredictionOf(p.model, p.version, p.role, p.class_name, p.score) for p in value.predictions),
+        annotator=a.annotated_by,
     )
 
 
@@ -290,6 +284,8 @@ def event_of(finding: Finding) -> Event[Any]:
             return Event(DRIFT_DETECTED, finding.incident.model, drift, ce_id, at, trace)
         case Alert():
             return Event(ALERT_RAISED, finding.model, _alert(finding), finding.id, at, trace)
+        case Assessed():
+            return assessed_event(finding)
         case Request():
             return Event(RETRAIN_REQUESTED, finding.model, _request(finding), finding.id, at, trace)
         case Refusal():
@@ -301,7 +297,9 @@ def event_of(finding: Finding) -> Event[Any]:
 
 
 def _alert(a: Alert) -> pb.AlertRaised:
-    return pb.AlertRaised(id=a.id, model=a.model, incident_id=a.incident_id, severity=a.severity, summary=a.summary)
+    return pb.AlertRaised(
+        id=a.id, model=a.model, incident_id=a.incident_id, severity=a.severity, summary=a.summary, kind=a.kind
+    )
 
 
 def _request(r: Request) -> pb.RetrainRequested:
@@ -389,6 +387,7 @@ def incident_message(i: Incident) -> pb.Incident:
     for name in ("began_at", "level_since", "closed_at"):
         if at := getattr(i, name):
             getattr(message, name).CopyFrom(stamp(at))
+    add_handling(message, i)
     return message
 
 
@@ -400,20 +399,6 @@ def fault_message(f: CameraFault) -> pb.CameraFault:
         since=stamp(f.since),
         before_asset_id=f.before_asset_id,
         after_asset_id=f.after_asset_id,
-    )
-
-
-def evidence_message(e: Evidence) -> pb.ChannelEvidence:
-    """One channel's part."""
-    return pb.ChannelEvidence(
-        channel=e.channel,
-        camera_id=e.camera_id,
-        detector=e.detector,
-        statistic=e.statistic,
-        threshold=e.threshold,
-        reference_mean=e.reference_mean,
-        current_mean=e.current_mean,
-        shift_sigma=e.shift_sigma,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
@@ -9,16 +10,19 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from services.common.bus import Delivery
 from services.monitor.domain.events import (
     Alert,
+    CameraFault,
     Cause,
     DriftFound,
     Evidence,
     Finding,
+    Happening,
     Harm,
     Incident,
     Numbers,
     Refusal,
     Request,
     Risk,
+    Scope,
     Shape,
     State,
 )
@@ -32,7 +36,7 @@ def finding_of(delivery: Delivery[Any]) -> Finding | None:
         case pb.DriftDetected():
             return DriftFound(at, trace, incident_of(value.incident), value.revision)
         case pb.AlertRaised():
-            return Alert(at, trace, value.id, value.model, value.incident_id, value.severity, value.summary)
+            return Alert(at, trace, value.id, value.model, value.incident_id, value.severity, value.summary, value.kind)
         case pb.RetrainRequested():
             return _request(value, trace)
         case pb.RetrainDeclined():
@@ -88,7 +92,20 @@ def incident_of(m: pb.Incident) -> Incident:
         ) if m.HasField("risk") else None,
         closed_at=seconds(m.closed_at),
         trigger_asset_id=m.trigger_asset_id,
+        scope=_scope(m.scope),
+        acknowledged_at=seconds(m.acknowledged_at),
+        acknowledged_by=m.acknowledged_by,
+        muted_until=(seconds(m.muted_until) or inf) if m.muted else 0.0,
+        plan_id=m.plan_id,
+        history=tuple(Happening(seconds(h.at), h.what, h.by, h.why) for h in m.history),
+        faults=tuple(
+            CameraFault(f.camera_id, f.kind, seconds(f.since), f.before_asset_id, f.after_asset_id) for f in m.faults
+        ),
     )  # fmt: skip
+
+
+def _scope(s: pb.IncidentScope) -> Scope:
+    return Scope(s.kind, s.value, s.inside, s.inside_touched, s.outside, s.outside_touched)
 
 
 def _evidence(e: pb.ChannelEvidence) -> Evidence:

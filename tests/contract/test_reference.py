@@ -64,7 +64,7 @@ def test_a_command_that_is_shown_exists_with_these_options(line: str) -> None:
     end = next((place for place, word in enumerate(words) if re.match(r"[|&>;]", word)), len(words))
     words = [word for word in words[:end] if word != "--debug"]
     known = {tuple(name.split()): command for name, command in commands()}
-    name = next((name for name in (tuple(words[:2]), tuple(words[:1])) if name in known), ())
+    name = next((name for name in (tuple(words[:n]) for n in (3, 2, 1)) if name in known), ())
     assert name, f"there is no such command: {line}"
     if "--help" not in words:
         known[name].make_context(" ".join(name), words[len(name) :])

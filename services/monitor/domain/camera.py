@@ -26,7 +26,7 @@ _GUARD = 8  # Blocks that must have passed quietly before an older one may refin
 _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
 # Two rules: times the policy's allowance, and how many standard errors of what is expected besides. The second finds a
 # shift of one deviation of a frame sooner, and one as large as the first rule must take for an error.
-_ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
+ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
 _GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
 
@@ -44,8 +44,8 @@ class CameraWatch:
     state: State = State.LEARNING
     block: int = 0
     filled: int = 0
-    rows: Vector = field(default_factory=lambda: np.empty((64, WIDTH)))
-    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(64, dtype=np.int64))
+    rows: Vector = field(default_factory=lambda: np.zeros((64, WIDTH)))
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, dtype=np.int64))
     reference: Reference | None = None
     bank: Detector | None = None
     warn: Vector = field(default_factory=lambda: np.empty(0))
@@ -60,6 +60,10 @@ class CameraWatch:
     calm: list[tuple[float, Vector, Vector]] = field(default_factory=list)
     alarmed_at: float = 0.0
     fresh: int = 0
+    steps: float = 0.0
+    """Frames one would wait for as much evidence were nothing wrong; kept up while it is alarmed."""
+    assessed: tuple[int, str] = (0, "")
+    """State and incident as others were told last."""
 
     def take(
         self,
@@ -72,8 +76,8 @@ class CameraWatch:
     ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
         if self.filled == len(self.rows):
-            self.rows = np.concatenate([self.rows, np.empty_like(self.rows)])
-            self.numbers = np.concatenate([self.numbers, np.empty_like(self.numbers)])
+            self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
+            self.numbers = np.concatenate([self.numbers, np.zeros_like(self.numbers)])
         self.rows[self.filled] = features
         self.numbers[self.filled] = number
         self.filled += 1
@@ -103,8 +107,8 @@ class CameraWatch:
         self.state = State.OK
         self._remember(rows, numbers)
         self.filled = 0
-        self.rows = np.empty((self.block, WIDTH))
-        self.numbers = np.empty(self.block, dtype=np.int64)
+        self.rows = np.zeros((self.block, WIDTH))
+        self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
 
     def _blocks(self, rows: Vector, numbers: NDArray[np.int64]) -> Iterator[tuple[float, Vector]]:
@@ -152,7 +156,7 @@ class CameraWatch:
         if error == self.armed_for:
             return
         self.armed_for = error
-        allowances = _ALLOWANCES @ [policy.channels.allowance, error]
+        allowances = ALLOWANCES @ [policy.channels.allowance, error]
         channels = policy.channels
         limits = np.array([self._limit(a, error, channels.run_length_alarm) for a in allowances])
         warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
@@ -170,7 +174,7 @@ class CameraWatch:
         """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
         assert self.reference is not None
         unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
-        steps = frames * len(_ALLOWANCES) * 2.0 * max(int(self.reference.active.sum()), 1) / self.block
+        steps = frames * len(ALLOWANCES) * 2.0 * max(int(self.reference.active.sum()), 1) / self.block
         return unit * threshold(allowance / unit, error / unit, steps)
 
     def _score(self, at: float, means: Vector) -> Vector:
@@ -251,7 +255,7 @@ class CameraWatch:
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
         self.profile = None
         self.filled, self.block, self.learning_since = 0, 0, 0.0
-        self.rows, self.numbers = np.empty((64, WIDTH)), np.empty(64, dtype=np.int64)
+        self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
         self.calm, self.quiet_frames, self.trace = [], 0, Trace()
 
     def spread(self) -> Vector | None:

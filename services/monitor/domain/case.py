@@ -9,12 +9,26 @@ import numpy as np
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import Answered, CameraFault, Cause, Evidence, Harm, Incident, Risk, Shape, State
+from services.monitor.domain.events import (
+    NOWHERE,
+    Answered,
+    CameraFault,
+    Cause,
+    Evidence,
+    Happening,
+    Harm,
+    Incident,
+    Risk,
+    Scope,
+    Shape,
+    State,
+)
 from services.monitor.domain.policy import ShapePolicy
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
 _POINTS = 900
 _RECENT_BLOCKS = 6
+_HISTORY = 60
 _STEADY_BLOCKS = 4  # A level found again so near is the same one.
 
 
@@ -45,7 +59,18 @@ class Case:
     refused: list[str] = field(default_factory=list)
     requested: int = 0
     suspected: float = 0.0
-    turned: bool = False
+    alarmed: list[str] = field(default_factory=list)
+    """Cameras whose alarms it explains; no other incident does."""
+    widened_at: float = 0.0
+    last_alarm_at: float = 0.0
+    scope: Scope = NOWHERE
+    acknowledged_at: float = 0.0
+    acknowledged_by: str = ""
+    muted_until: float = 0.0
+    plan_id: str = ""
+    history: list[Happening] = field(default_factory=list)
+    understood: tuple[int, ...] = ()
+    """What it was understood from: while that is the same, so is the understanding."""
     faults: list[CameraFault] = field(default_factory=list)
     answer: Answered | None = None
 
@@ -68,12 +93,28 @@ class Case:
             risk=self.risk,
             closed_at=self.closed_at,
             trigger_asset_id=self.trigger_asset_id,
+            scope=self.scope,
+            acknowledged_at=self.acknowledged_at,
+            acknowledged_by=self.acknowledged_by,
+            muted_until=self.muted_until,
+            plan_id=self.plan_id,
+            history=tuple(self.history),
             faults=tuple(self.broken()),
         )
 
     def broken(self) -> list[CameraFault]:
         """What is broken, while a camera is the cause."""
         return self.faults if self.cause is Cause.CAMERA else []
+
+    def note(self, at: float, what: str, by: str = "monitor", why: str = "") -> None:
+        """Add a line to its history; the first and the newest are kept."""
+        self.history.append(Happening(at, what, by, why))
+        if len(self.history) > _HISTORY:
+            del self.history[1]
+
+    def is_silent(self, now: float) -> bool:
+        """Whether nobody is to be told of it: it is muted, or somebody announced it."""
+        return bool(self.plan_id) or now < self.muted_until
 
     def news(self) -> Incident | None:
         """The incident, when something about it that others act on has changed since it was last said."""
@@ -85,8 +126,9 @@ class Case:
 
 
 def _essence(incident: Incident) -> Incident:
+    scope = Scope(incident.scope.kind, incident.scope.value)
     faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
@@ -123,7 +165,7 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     times, shift, spread, frames = drifted_trace(cameras)
     size = max(len(times) // _POINTS, 1)
     times, shift, spread = thin(times, size), thin(shift, size), thin(spread, size)
-    found = fit(times, shift, _block_seconds(cameras))
+    found = fit(times, shift, block_seconds(cameras))
     if found is None:
         return None
     case.began_at = min(found.begin, case.detected_at)
@@ -133,7 +175,7 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
         case.shape = Shape.GRADUAL
     after = int((times > found.end).sum()) * size * frames
     level = after >= policy.level_frames and is_level(times, shift, found.end, change, policy.level_tolerance)
-    steady = abs(case.level_since - found.end) <= _STEADY_BLOCKS * _block_seconds(cameras)
+    steady = abs(case.level_since - found.end) <= _STEADY_BLOCKS * block_seconds(cameras)
     if not level:
         case.level_since = 0.0
     elif not (case.level_since and steady):
@@ -141,7 +183,8 @@ def read_shape(case: Case, cameras: list[CameraWatch], policy: ShapePolicy) -> F
     return found
 
 
-def _block_seconds(cameras: list[CameraWatch]) -> float:
+def block_seconds(cameras: list[CameraWatch]) -> float:
+    """How long a block of the slowest of these cameras lasts; 0 while none is known."""
     gaps = [float(np.median(np.diff(c.trace.times))) for c in cameras if len(c.trace.times) > 1]
     return max(gaps, default=0.0)
 
@@ -157,12 +200,13 @@ def _change_in_sigma(cameras: list[CameraWatch]) -> float:
     return float(np.mean(sizes)) if sizes else 0.0
 
 
-def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int) -> Cause:
+def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int, alone: bool = True) -> Cause:
     """Camera when the picture of a few cameras changed and the others stand still, else scene; a change of labels
     stays one.
 
     A picture that changed moves the pixels; or, framed otherwise, the embedding and the model's confidence. Where the
     mix of classes moves furthest and the model is as sure as ever, other things pass before a good camera.
+    `alone`: they have no place in common, they are one or share what a camera is.
     """
     if case.cause is Cause.LABELS:
         return Cause.LABELS
@@ -171,4 +215,4 @@ def read_cause(case: Case, drifted: list[CameraWatch], watched: int, moving: int
     seen = any(group(e.channel) in ("pixels", "confidence") for e in alarmed)
     furthest = max(alarmed, key=lambda e: e.statistic / e.threshold, default=None)
     picture = seen or (furthest is not None and group(furthest.channel) != "classes")
-    return Cause.CAMERA if few and picture else Cause.SCENE
+    return Cause.CAMERA if few and alone and picture else Cause.SCENE

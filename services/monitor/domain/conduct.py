@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 from services.monitor.domain import risk
 from services.monitor.domain.camera import CameraWatch
-from services.monitor.domain.case import Case, read_cause, read_shape
-from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Shape, State
+from services.monitor.domain.case import Case, block_seconds, read_cause, read_shape
+from services.monitor.domain.events import UNIFORM, Alert, Cause, DriftFound, Evidence, Finding, Harm, Scope, State
 from services.monitor.domain.fault import beyond_training, report, said_of
-from services.monitor.domain.labels import Joined, Pair, affected_pairs, change_point, swapped_pairs
+from services.monitor.domain.fleet.assess import assess
+from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.fleet.gather import gather
+from services.monitor.domain.fleet.suspicion import date_labels, doubt, read_scope
+from services.monitor.domain.labels import Joined, Pair, affected_pairs, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import Stake, ask, derive, objection, refuse, weigh
@@ -18,95 +22,68 @@ from services.monitor.domain.risk import Count
 AWAITS_PERSON = "awaits_person"
 _MORE = 1.25
 _TELLING = 3  # So many labels more on one side decide: the odds are some hundred to one.
+_NAMED = 6  # Cameras named in a sentence.
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
 
 
-def tick(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
+def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
     """Whatever is to be said about a model at event time `now`."""
     watch.ledger.expire(now)
-    if watch.case is None:
-        watch.case = _open(watch, now)
-    case = watch.case
-    if case is None:
-        return
-    _understand(watch, case, now, policy)
-    yield from _say(watch, case, now)
+    seen = (watch.looks, watch.labels.labels, len(board.commands))
+    if seen != watch.gathered:
+        watch.gathered = seen
+        gather(watch, board, now, policy)
+        yield from assess(watch, board, now)
+    for case in list(watch.cases):
+        yield from _go_on(watch, case, board, now, policy)
+
+
+def _go_on(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
+    seen = _seen_of(watch, case)
+    if seen != case.understood:
+        case.understood = seen
+        _understand(watch, case, board, now, policy)
+    yield from _say(watch, case, now, policy)
     if case.harm is Harm.CROSSED:
         yield from _decide(watch, case, now, policy)
-    yield from _close_if_over(watch, case, now, policy)
+    if not case.plan_id:
+        yield from _close_if_over(watch, case, board, now, policy)
+
+
+def _seen_of(watch: ModelWatch, case: Case) -> tuple[int, ...]:
+    """What an understanding rests on: the cameras' blocks and states, and the labels."""
+    cameras = [watch.cameras[name] for name in case.alarmed if name in watch.cameras]
+    blocks = sum(c.trace.first + len(c.trace.times) + 1000 * c.trace.generation for c in cameras)
+    parts = (len(cameras), blocks, sum(int(c.state) for c in cameras), watch.book.count, watch.labels.labels)
+    return (*parts, int(case.cause), case.requested)
 
 
 def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
-    """Another version has taken over: the open incident is history."""
-    if watch.case is not None:
-        yield from _close(watch, watch.case, now)
+    """Another version has taken over: the open incidents are history."""
+    for case in list(watch.cases):
+        yield from close_case(watch, case, now, f"version {watch.successor} is the champion")
 
 
-def _alarmed(watch: ModelWatch) -> list[CameraWatch]:
-    return [watch.cameras[name] for name in sorted(watch.cameras) if watch.cameras[name].state >= State.ALARM]
-
-
-def _open(watch: ModelWatch, now: float) -> Case | None:
-    cameras = _alarmed(watch)
-    if cameras:
-        asset, traceparent = cameras[0].trigger
-        cause = Cause.SCENE
-    elif watch.labels.alarmed():
-        asset, traceparent = watch.labels.trigger
-        cause = Cause.LABELS
-    else:
-        return None
-    case = Case(
-        derive("incident", watch.model, watch.version, asset),
-        watch.model,
-        watch.version,
-        traceparent,
-        asset,
-        now,
-        cause,
-    )
-    case.began_at = now
-    if cause is Cause.LABELS:
-        _date_labels(watch, case, watch.labels.suspects())
-        case.cameras = sorted(watch.cameras)
-    return case
-
-
-def _date_labels(watch: ModelWatch, case: Case, pairs: set[Pair]) -> None:
-    """When the labels changed: at the first label of a confused pair after the likeliest split."""
-    entries = watch.book.choose(lambda e: e.version == case.version)
-    case.began_at = change_point(entries, lambda e: e.wrong and e.pair in pairs) or case.detected_at
-    case.shape = Shape.SUDDEN
-
-
-def _turn_to_labels(watch: ModelWatch, case: Case, now: float) -> None:
-    """Labels of cameras that stand still contradict the model: that is what matters, whatever else moved a little."""
-    case.cause, case.cameras, case.turned = Cause.LABELS, sorted(watch.cameras), True
-    case.detected_at, case.level_since, case.suspected = now, 0.0, 0.0
-    _date_labels(watch, case, watch.labels.suspects())
-
-
-def _understand(watch: ModelWatch, case: Case, now: float, policy: Policy) -> None:
-    cameras = _alarmed(watch)
-    if case.state is not State.CONFIRMED and case.cause is not Cause.LABELS and watch.labels.alarmed_pairs():
-        _turn_to_labels(watch, case, now)
-    if case.cause is Cause.LABELS and cameras and case.state is not State.CONFIRMED and not case.turned:
-        case.cause, case.cameras = Cause.SCENE, []  # The inputs explain it after all.
+def _understand(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> None:
     if case.cause is not Cause.LABELS:
-        _read_inputs(watch, case, cameras, policy)
-    _read_labels(watch, case, policy)
+        _read_inputs(watch, case, policy)
+    elif not case.requested:
+        read_scope(watch, case, board, now)
+    _read_labels(watch, case, board, now, policy)
 
 
-def _read_inputs(watch: ModelWatch, case: Case, cameras: list[CameraWatch], policy: Policy) -> None:
-    case.cameras = sorted({*case.cameras, *(c.camera_id for c in cameras)})
+def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
+    cameras = [watch.cameras[name] for name in case.alarmed if name in watch.cameras]
     if case.state is not State.CONFIRMED:
-        watched = [c for c in watch.cameras.values() if c.reference is not None]
+        elsewhere = {name for other in watch.cases if other is not case for name in other.alarmed}
+        watched = [c for c in watch.watched() if c.camera_id not in elsewhere]
         moving = sum(1 for c in watched if c.state >= State.WARN)
-        case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)))
+        alone = case.scope.kind in ("camera", "cameras", "firmware")
+        case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)), alone)
     if not case.level_since or not case.faults:
         _read_faults(case, cameras)
     if not case.requested:
-        read_shape(case, [watch.cameras[name] for name in case.cameras], policy.shape)
+        read_shape(case, cameras, policy.shape)
     evidence = [e for c in cameras for e in c.evidence(4)]
     case.evidence = sorted(evidence, key=lambda e: (-e.statistic / e.threshold, e.camera_id, e.channel))[:16]
 
@@ -125,13 +102,19 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     named = set(case.cameras)
     fresh_only = case.cause is Cause.LABELS  # Labels that raised the alarm cannot confirm it.
     before = watch.book.choose(
-        lambda e: e.version == case.version and e.origin == UNIFORM and e.captured_at < case.began_at
+        lambda e: (
+            e.version == case.version
+            and e.origin == UNIFORM
+            and e.captured_at < case.began_at
+            and e.annotator not in watch.doubted
+        )
     )
     since = watch.book.choose(
         lambda e: (
             e.version == case.version
             and e.captured_at >= case.began_at
             and e.camera_id in named
+            and e.annotator not in watch.doubted
             and (not fresh_only or e.given_at > case.detected_at)
         )
     )
@@ -140,26 +123,41 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     return watch.labels.report.plus(Count.of(e.wrong for e in before)), since, settled
 
 
-def _read_labels(watch: ModelWatch, case: Case, policy: Policy) -> None:
-    before, since, settled = counts(watch, case)
-    now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
-    case.risk = risk.evidence(before, now) if now.labels else None
+def _read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> None:
+    found = _harm(watch, case, policy)
+    if found is Harm.CROSSED and case.harm is not Harm.CROSSED and doubt(watch, case, board, now):
+        found = _harm(watch, case, policy)
     if case.harm is not Harm.CROSSED:
-        focused = _focused(watch, case, since, policy)
-        found = Harm.CROSSED if focused else risk.verdict(before, now, level, policy.harm)
-        case.harm = _insist(case, found, now.labels)
+        labels = case.risk.current_labels if case.risk else 0.0
+        case.harm = _insist(case, found, labels)
     if case.harm is not Harm.CROSSED:
         return
     if case.state is not State.CONFIRMED:
-        everywhere = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
-        swapped = swapped_pairs(everywhere)
-        if swapped and case.cause is not Cause.LABELS:
-            case.cause, case.cameras = Cause.LABELS, sorted(watch.cameras)
-        if case.cause is Cause.LABELS:
-            _name_classes(watch, case, swapped)
-    case.state = State.CONFIRMED
+        _confirm(watch, case, now)
     if case.class_names and not case.requested:
         _narrow(watch, case)
+
+
+def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
+    before, since, settled = counts(watch, case)
+    now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
+    case.risk = risk.evidence(before, now) if now.labels else None
+    if case.harm is Harm.CROSSED or _focused(watch, case, since, policy):
+        return Harm.CROSSED
+    return risk.verdict(before, now, level, policy.harm)
+
+
+def _confirm(watch: ModelWatch, case: Case, now: float) -> None:
+    """It hurts. Whatever moved in the pictures, classes that have changed places are a change of labels."""
+    everywhere = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
+    swapped = swapped_pairs(everywhere)
+    other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
+    if swapped and case.cause is not Cause.LABELS and not other:
+        case.cause, case.cameras = Cause.LABELS, sorted(watch.cameras)
+    if case.cause is Cause.LABELS:
+        _name_classes(watch, case, swapped)
+    case.state = State.CONFIRMED
+    case.note(now, "confirmed", why=f"the labelled error rose to {case.risk.current_error:.3f}" if case.risk else "")
 
 
 def _insist(case: Case, found: Harm, labels: float) -> Harm:
@@ -191,8 +189,10 @@ def _name_classes(watch: ModelWatch, case: Case, swapped: list[Pair]) -> None:
     pairs = {*swapped, *(affected_pairs(entries, watch.labels) or watch.labels.alarmed_pairs())}
     names = {name for pair in pairs for name in pair}
     if names:
-        _date_labels(watch, case, pairs)
+        date_labels(watch, case, pairs)
     case.class_names, case.level_since = sorted(names), case.began_at
+    if names and case.scope.kind in ("class", "model"):
+        case.scope = Scope("class", ", ".join(case.class_names))
 
 
 def _agreement(watch: ModelWatch, case: Case) -> dict[str, int]:
@@ -215,26 +215,44 @@ def _undecided(watch: ModelWatch, case: Case) -> bool:
     return bool(case.class_names) and any(abs(agree) < _TELLING for agree in _agreement(watch, case).values())
 
 
-def _say(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
+def _say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
     incident = case.news()
     if incident is not None:
         watch.remember(incident)
         yield DriftFound(now, case.traceparent, incident, case.revision)
+    if case.is_silent(now):
+        return
+    if not case.alerts and case.harm is not Harm.CROSSED and _is_settled(watch, case, now, policy):
+        yield _alert(case, now, "opened", "ticket", f"{case.scope}: {case.model}'s {_what(case)} changed")
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
-        yield _alert(case, now, "page", f"{case.model} is wrong more often since its {_what(case)} changed")
-    if case.broken() and case.level_since and "ticket" not in case.alerts:
-        yield _alert(case, now, "ticket", said_of(case.broken()))
+        summary = f"{case.scope}: {case.model} is wrong more often since its {_what(case)} changed"
+        yield _alert(case, now, "page", "page", summary)
+    if case.broken() and case.level_since and "fault" not in case.alerts:
+        yield _alert(case, now, "fault", "ticket", said_of(case.broken()))
+
+
+def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
+    """Whether no camera has joined for a while: each had time for two more blocks."""
+    since = now - case.widened_at
+    if since < policy.fleet.settle_seconds:
+        return False
+    return since >= 2.0 * block_seconds([watch.cameras[name] for name in case.alarmed if name in watch.cameras])
 
 
 def _what(case: Case) -> str:
     if case.cause is Cause.LABELS:
         return f"classes {', '.join(case.class_names)}" if case.class_names else "labels"
-    return f"cameras' picture ({', '.join(case.cameras)})"
+    names = case.cameras[:_NAMED]
+    more = f" and {len(case.cameras) - _NAMED} more" if len(case.cameras) > _NAMED else ""
+    return f"cameras' picture ({', '.join(names)}{more})"
 
 
-def _alert(case: Case, now: float, severity: str, summary: str) -> Alert:
-    case.alerts.append(severity)
-    return Alert(now, case.traceparent, derive("alert", case.id, severity), case.model, case.id, severity, summary)
+def _alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
+    """`code` is opened, page, fault, closed, or that a person is awaited: each is told of once."""
+    case.alerts.append(code)
+    kind = code if code in ("opened", "closed") else "escalated"
+    case.note(now, f"told ({severity})", why=summary)
+    return Alert(now, case.traceparent, derive("alert", case.id, code), case.model, case.id, severity, summary, kind)
 
 
 def stake(watch: ModelWatch, case: Case) -> Stake:
@@ -246,6 +264,11 @@ def stake(watch: ModelWatch, case: Case) -> Stake:
 
 def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
     if case.requested and watch.ledger.open is not None:
+        return
+    if case.plan_id:
+        yield from _refuse(
+            watch, case, "planned", f"planned: the change was announced (plan {case.plan_id})", now, policy
+        )
         return
     if now - case.detected_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
         yield from _refuse(watch, case, *why, now, policy)
@@ -259,8 +282,8 @@ def _decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterat
     no = no or _person(case, policy)
     if no is not None:
         yield from _refuse(watch, case, *no, now, policy)
-        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts:
-            yield _ask_person(watch, case, now, policy)
+        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
+            yield _alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
         return
     since = case.level_since or now
     request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
@@ -278,14 +301,12 @@ def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
     return None
 
 
-def _ask_person(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Alert:
-    case.alerts.append(AWAITS_PERSON)
+def _question(watch: ModelWatch, case: Case, now: float, policy: Policy) -> str:
     numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
     costs = (
         f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
     )
-    summary = f"{case.model}: retraining would pay ({costs}); approve or refuse it"
-    return Alert(now, case.traceparent, derive("alert", case.id, AWAITS_PERSON), case.model, case.id, "ticket", summary)
+    return f"{case.model}: retraining would pay ({costs}); approve or refuse it"
 
 
 def _unsure(watch: ModelWatch, case: Case) -> tuple[str, str] | None:
@@ -309,30 +330,44 @@ def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float,
         yield refusal
 
 
-def _close_if_over(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
+def _close_if_over(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
     cameras = [watch.cameras[name] for name in case.cameras if name in watch.cameras]
     if case.harm is Harm.NONE:
         numbers = (
             f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
         )
-        if "ticket" not in case.alerts:
-            yield _alert(case, now, "ticket", f"{case.model}: {_what(case)} changed without harm ({numbers})")
         yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now, policy)
-        for camera in cameras:
-            if camera.state >= State.ALARM:
-                camera.relearn()
-        yield from _close(watch, case, now)
+        _take_as_normal(watch, case, board)
+        yield from close_case(watch, case, now, f"without harm ({numbers})", tell=not case.is_silent(now))
     elif case.cause is not Cause.LABELS and all(c.quiet_frames >= policy.harm.clear_frames for c in cameras):
         for camera in cameras:
             camera.clear()
-        yield from _close(watch, case, now)
+        yield from close_case(watch, case, now, "the channels are as before")
 
 
-def _close(watch: ModelWatch, case: Case, now: float) -> Iterator[Finding]:
+def _take_as_normal(watch: ModelWatch, case: Case, board: Board) -> None:
+    """What a harmless change made of its cameras is normal from now on, also where it has not alarmed yet."""
+    explained = watch.explained()
+    for camera in watch.cameras.values():
+        if explained.get(camera.camera_id, case) is not case:
+            continue
+        within = board.labels(camera.camera_id).get(case.scope.kind) == case.scope.value or case.scope.kind == "model"
+        warned = within and camera.state >= State.WARN and case.cause is not Cause.LABELS
+        if warned or (camera.state >= State.ALARM and camera.camera_id in (*case.alarmed, *case.cameras)):
+            camera.relearn()
+
+
+def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: bool = False) -> Iterator[Finding]:
+    """An incident is over; `tell` of the end also when nobody was told of its begin."""
     case.state, case.closed_at = State.OK, now
-    watch.labels.forgive(harmless=case.harm is Harm.NONE)
+    if (tell or case.alerts) and not case.is_silent(now):
+        yield _alert(case, now, "closed", "ticket", f"{case.scope}: {case.model}'s {_what(case)} changed; over: {why}")
+    case.note(now, "closed", why=why)
+    other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
+    if case.cause is Cause.LABELS or (watch.labels.alarmed() and not other):
+        watch.labels.forgive(harmless=case.harm is Harm.NONE)
     incident = case.news()
-    watch.case = None
+    watch.cases.remove(case)
     if incident is not None:
         watch.remember(incident)
         yield DriftFound(now, case.traceparent, incident, case.revision)

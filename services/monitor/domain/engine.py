@@ -13,6 +13,8 @@ from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
     Answered,
+    CameraKnown,
+    Commanded,
     Deployed,
     Finding,
     Input,
@@ -23,6 +25,8 @@ from services.monitor.domain.events import (
     Seen,
     VersionKnown,
 )
+from services.monitor.domain.fleet import orders, planned
+from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -49,6 +53,7 @@ class Engine:
     truth: TruthBook = field(default_factory=TruthBook)
     traffic: Traffic = field(default_factory=Traffic)
     gate: Gate = field(default_factory=Gate)
+    board: Board = field(default_factory=Board)
 
     @classmethod
     def new(cls, policy: Policy) -> Engine:
@@ -109,7 +114,10 @@ class Engine:
         if second > self.clock:
             self.clock = second
             for name in sorted(self.models):
-                yield from conduct.tick(self.models[name], second, self.policy.of(name))
+                yield from conduct.tick(self.models[name], self.board, second, self.policy.of(name))
+            for plan in self.board.ended(second):
+                for name in sorted(self.models):
+                    yield from planned.finish(self.models[name], plan, self.board, second)
 
     def _take(self, item: Input) -> Iterator[Finding]:
         if isinstance(item, Seen):
@@ -129,11 +137,16 @@ class Engine:
             self._answer(item)
         elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
             self.watch(item.model).roll_out(item, self.policy.of(item.model))
+        elif isinstance(item, CameraKnown):
+            self.board.know(item)
+        elif isinstance(item, Commanded) and self.board.is_new(item):
+            orders.carry_out(item, self.board, list(self.models.values()))
 
     def _answer(self, item: Answered) -> None:
         watch = self.models.get(item.model)
-        if watch is not None and watch.case is not None and watch.case.id == item.incident_id:
-            watch.case.answer = item
+        for case in watch.cases if watch is not None else ():
+            if case.id == item.incident_id:
+                case.answer = item
 
     def _end_run(self, item: RunEnded) -> None:
         ledger = self.watch(item.model).ledger
@@ -160,7 +173,7 @@ class Engine:
 
     def _see_trial(self, watch: ModelWatch, item: Seen) -> Iterator[Judged]:
         if watch.trial is not None and watch.trial.concerns(item):
-            watch.trial.excused = watch.case is not None
+            watch.trial.excused = bool(watch.cases)
             policy = self.policy.of(watch.model).challenge
             watch.trial.see(item, policy)
             yield from say(watch.trial, item, policy)

@@ -105,6 +105,7 @@ class Labelled:
     origin: str
     propensity: float
     predictions: tuple[PredictionOf, ...]
+    annotator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,50 @@ class Answered:
     reason: str
 
 
-Input: TypeAlias = Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown | Answered
+@dataclass(frozen=True, slots=True)
+class CameraKnown:
+    """Ingest said what a camera is. `labels` are its tags in order of their names, with `site` among them."""
+
+    at: float
+    ce_id: str
+    traceparent: str
+    camera_id: str
+    labels: tuple[tuple[str, str], ...]
+
+
+class Order(IntEnum):
+    """What somebody wants of the monitor; the numbers are those of the contract."""
+
+    ACKNOWLEDGE = 1
+    MUTE = 2
+    PLAN = 3
+    CANCEL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    """Somebody acknowledges or mutes an incident (`subject`; `until` 0: until it is over), or announces a change
+    (`subject` is the plan's id) of `cameras` (ids with * and ?) that have all of `labels`, from `since` to `until`, or
+    cancels it.
+    """
+
+    at: float
+    ce_id: str
+    traceparent: str
+    id: str
+    order: Order
+    by: str
+    why: str
+    subject: str
+    since: float = 0.0
+    until: float = 0.0
+    cameras: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+Input: TypeAlias = (
+    Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown | Answered | CameraKnown | Commanded
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +270,38 @@ class CameraFault:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What those that a change touches have in common, and nobody else has: `kind` is camera, cameras, model, class,
+    hour, annotator, or the name of a camera's label (site, firmware, ...). Counted are cameras; for a change of labels
+    they are labels, and the wrong ones among them.
+    """
+
+    kind: str
+    value: str
+    inside: int = 0
+    inside_hit: int = 0
+    outside: int = 0
+    outside_hit: int = 0
+
+    def __str__(self) -> str:
+        """As people read it."""
+        return f"{self.kind} {self.value}".rstrip()
+
+
+NOWHERE: Final = Scope("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One line of an incident's history; `by` is `monitor`, or who gave the command."""
+
+    at: float
+    what: str
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One drift of one model version, as far as it is understood; times are seconds since 1970, 0 where unknown."""
 
@@ -245,6 +321,13 @@ class Incident:
     risk: Risk | None
     closed_at: float
     trigger_asset_id: str
+    scope: Scope = NOWHERE
+    acknowledged_at: float = 0.0
+    acknowledged_by: str = ""
+    muted_until: float = 0.0
+    """Infinite: until it is over."""
+    plan_id: str = ""
+    history: tuple[Happening, ...] = ()
     faults: tuple[CameraFault, ...] = ()
 
 
@@ -269,6 +352,26 @@ class Alert:
     incident_id: str
     severity: str
     summary: str
+    kind: str = ""
+    """opened, escalated or closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """A camera's assessment changed: what the first stage, which sees one camera, tells the second, which sees the
+    fleet. `steps` is how many frames one would wait for as much evidence were nothing wrong.
+    """
+
+    at: float
+    traceparent: str
+    model: str
+    version: str
+    camera_id: str
+    state: State
+    steps: float
+    labels: tuple[tuple[str, str], ...]
+    incident_id: str
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,4 +463,4 @@ class Judged:
     """How many of the pairs were made in it."""
 
 
-Finding: TypeAlias = DriftFound | Alert | Request | Refusal | Judged
+Finding: TypeAlias = DriftFound | Alert | Assessed | Request | Refusal | Judged

@@ -40,6 +40,7 @@ class Joined:
     truth: str
     origin: str
     number: int = 0
+    annotator: str = ""
 
     @property
     def wrong(self) -> bool:
@@ -72,7 +73,7 @@ class LabelBook:
         origin = known.origin if known is not None and label.origin == OTHER else label.origin
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
-            reference.version, reference.class_name, label.class_name, origin, self.count,
+            reference.version, reference.class_name, label.class_name, origin, self.count, label.annotator,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)

@@ -24,6 +24,7 @@ from services.monitor.domain.events import (
     State,
     VersionKnown,
 )
+from services.monitor.domain.fleet.patience import steps_of
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.recency import Recent
@@ -56,7 +57,13 @@ class ModelWatch:
     labels: LabelWatch = field(default_factory=LabelWatch)
     reports: dict[str, Count] = field(default_factory=dict)
     deployments: dict[str, str] = field(default_factory=dict)
-    case: Case | None = None
+    cases: list[Case] = field(default_factory=list)
+    """Open incidents, in the order in which they were opened."""
+    looks: int = 0
+    """Blocks that cameras have completed."""
+    gathered: tuple[int, ...] = ()
+    doubted: dict[str, float] = field(default_factory=dict)
+    """Annotators whose answers stand alone, and since when they are left out."""
     ledger: Ledger = field(default_factory=Ledger)
     incidents: list[Incident] = field(default_factory=list)
     decisions: list[Request | Refusal] = field(default_factory=list)
@@ -90,6 +97,7 @@ class ModelWatch:
         self.version, self.successor, self.successor_run = self.successor, "", 0
         self.classes, self.cameras, self.pooled = {}, {}, None
         self.labels = LabelWatch(self._report(policy))
+        self.doubted = {}
 
     def _report(self, policy: Policy) -> Count:
         report = self.reports.get(self.version, Count())
@@ -103,9 +111,11 @@ class ModelWatch:
         number = self.classes.setdefault(item.class_name, len(self.classes))
         was = camera.state
         if camera.take(item.at, item.features, number, tuple(self.classes), policy, self.pooled):
+            self.looks += 1
             camera.remember(item.at, item.asset_id)
             if was < State.ALARM <= camera.state:
                 camera.trigger = (item.asset_id, item.traceparent)
+            camera.steps = steps_of(camera, policy) if camera.state >= State.ALARM else 0.0
             if was is State.LEARNING and camera.reference is not None:
                 self._pool()
 
@@ -127,14 +137,17 @@ class ModelWatch:
         return joined
 
     def _watch_label(self, joined: Joined, policy: Policy) -> None:
-        if self._untouched(joined.camera_id):
+        if self._untouched(joined):
             self.labels.update(joined, policy.labels)
-        else:
+        elif joined.annotator not in self.doubted:
             self.labels.set_aside(joined)
 
-    def _untouched(self, camera_id: str) -> bool:
-        """Whether a camera's labels are still watched: not while an incident, of labels or of it, explains them."""
-        return self.case is None or (self.case.cause is not Cause.LABELS and camera_id not in self.case.cameras)
+    def _untouched(self, label: Joined) -> bool:
+        """Whether a label is still watched: not while an incident, of labels or of its camera, explains it, and not
+        when its annotator's answers stand alone.
+        """
+        explained = any(c.cause is Cause.LABELS or label.camera_id in c.cameras for c in self.cases)
+        return not explained and label.annotator not in self.doubted
 
     def know(self, item: VersionKnown, policy: Policy) -> None:
         """Registry judged a version: remember its error on held-out assets, and close the request it answers."""
@@ -165,6 +178,23 @@ class ModelWatch:
             self.trial = Trial.begin(item, policy.challenge)
         self.trial.go_on(item)
 
+    @property
+    def case(self) -> Case | None:
+        """The open incident that matters most: the surest, then the one that hurts, then the oldest."""
+        return max(self.cases, key=lambda c: (c.state, c.harm, -c.detected_at), default=None)
+
+    def watched(self) -> list[CameraWatch]:
+        """Cameras that could alarm."""
+        return [c for c in self.cameras.values() if c.reference is not None]
+
+    def alarmed(self) -> list[CameraWatch]:
+        """Cameras in ALARM, by id."""
+        return [self.cameras[name] for name in sorted(self.cameras) if self.cameras[name].state >= State.ALARM]
+
+    def explained(self) -> dict[str, Case]:
+        """Which open incident explains a camera's alarm."""
+        return {name: case for case in self.cases for name in case.alarmed}
+
     def state(self) -> State:
         """The incident's while there is one, else the furthest camera's."""
         if self.case is not None:
@@ -172,10 +202,8 @@ class ModelWatch:
         return max((c.state for c in self.cameras.values()), default=State.LEARNING)
 
     def camera_state(self, camera: CameraWatch) -> State:
-        """CONFIRMED when the incident that it is part of is."""
-        if self.case is not None and camera.camera_id in self.case.cameras:
-            return max(camera.state, self.case.state)
-        return camera.state
+        """CONFIRMED when an incident that it is part of is."""
+        return max(camera.state, *(c.state for c in self.cases if camera.camera_id in c.cameras), State.LEARNING)
 
     def remember(self, incident: Incident) -> None:
         """Keep the newest word about an incident."""

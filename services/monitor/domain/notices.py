@@ -25,6 +25,7 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("page", "ticket")
 SECRET_PREFIX: Final = "whsec_"
 """Before a secret in base64, by the specification; a secret without it is taken as it is."""
 NAME_CHARACTERS: Final = 40
+CLOSED: Final = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Notice:
     summary: str
     raised_at: datetime
     """UTC."""
+    kind: str = ""
+    """opened, escalated or closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,12 @@ class Alertmanager(Target):
     """As http://alertmanager:9093; the path is added."""
     hold_hours: float = 12.0
     """After that Alertmanager takes the alert for resolved."""
+
+    def wants(self, notice: Notice) -> bool:
+        """The end of an incident always, whatever the severity: it resolves what was told."""
+        if notice.kind == CLOSED:
+            return not self.models or notice.model in self.models
+        return Target.wants(self, notice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +188,7 @@ def webhook_body(notice: Notice) -> bytes:
         "model": notice.model,
         "incident_id": notice.incident_id,
         "severity": notice.severity,
+        "kind": notice.kind,
         "summary": notice.summary,
     }
     return _json({"type": "irisloop.alert.raised", "timestamp": notice.raised_at.isoformat(), "data": data})
@@ -200,21 +210,26 @@ def _key(secret: str) -> bytes:
 
 
 def alertmanager_body(notice: Notice, target: Alertmanager) -> bytes:
-    """One alert; an attempt made again is the same alert to Alertmanager, since its labels are."""
-    labels = {
-        "alertname": "IrisloopDrift",
-        "severity": notice.severity,
-        "model": notice.model,
-        "incident_id": notice.incident_id,
-    }
-    ends = notice.raised_at + timedelta(hours=target.hold_hours)
-    alert = {
-        "labels": labels,
-        "annotations": {"summary": notice.summary},
-        "startsAt": notice.raised_at.isoformat(),
-        "endsAt": ends.isoformat(),
-    }
-    return _json([alert])
+    """One alert; an attempt made again is the same alert to Alertmanager, since its labels are. The end of an incident
+    resolves its alerts of both severities.
+    """
+    over = notice.kind == CLOSED
+    ends = notice.raised_at if over else notice.raised_at + timedelta(hours=target.hold_hours)
+    alerts = [
+        {
+            "labels": {
+                "alertname": "IrisloopDrift",
+                "severity": severity,
+                "model": notice.model,
+                "incident_id": notice.incident_id,
+            },
+            "annotations": {"summary": notice.summary},
+            "startsAt": notice.raised_at.isoformat(),
+            "endsAt": ends.isoformat(),
+        }
+        for severity in (SEVERITIES if over else (notice.severity,))
+    ]
+    return _json(alerts)
 
 
 def mail(notice: Notice, target: Email) -> EmailMessage:

@@ -2,6 +2,7 @@
 
 @keyframe                 everything that is needed has been written since
 @merge                    how far each partition was read, the last tick, the clock, the names of the models
+@fleet                    the cameras' labels, planned changes, commands carried out
 @truth                    what became of the labels, and where the horizon lies
 @truth/<bucket>           labels and predictions that metrics are counted from, in 512 buckets by asset
 @traffic                  which hours of predictions are counted
@@ -36,6 +37,7 @@ from services.monitor.domain.trace import CAPACITY, Trace
 
 KEYFRAME: Final = "@keyframe"
 _MERGE: Final = "@merge"
+_FLEET: Final = "@fleet"
 _EVERY: Final = 200  # Snapshots between two that hold everything.
 _LABELS: Final = 64
 _BLOCKS: Final = 16
@@ -59,6 +61,9 @@ class Snapshots:
         self._count += 1
         gate = [engine.gate.watermark, dict(sorted(engine.gate.ends.items())), engine.gate.late]
         pieces.append((_MERGE, dump([_ordered(engine.merger), engine.clock, engine.taken, list(engine.models), gate])))
+        fleet = dump(engine.board)
+        if self._is_new(_FLEET, fleet):
+            pieces.append((_FLEET, fleet))
         for name, watch in engine.models.items():
             pieces += self._model(name, watch)
         pieces += [
@@ -84,7 +89,7 @@ class Snapshots:
             trial=None,
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
-        yield name, dump([bare, list(watch.cameras), floor])  # in this order spreads are pooled
+        yield name, dump([bare, list(watch.cameras), floor])  # In their order: sums over cameras depend on it.
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
         slots: dict[int, list[Any]] = {}
@@ -102,7 +107,7 @@ class Snapshots:
 
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
-        if self._is_new(key, (version, camera.frames, int(camera.state))):
+        if self._is_new(key, (version, camera.frames, int(camera.state), camera.assessed)):
             bare = Trace(pinned=trace.pinned, first=trace.first, generation=trace.generation)
             yield key, dump([version, replace(camera, trace=bare, profile=None)])
         profile = camera.profile
@@ -155,6 +160,8 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
         engine.gate = Gate(*gate[0])
     else:  # Codec 1, where inputs that waited were part of the state: they wait in the merger.
         engine.gate = Gate(engine.merger.released)
+    if _FLEET in pieces:
+        engine.board = load(pieces[_FLEET])
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
     for name in names:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.monitor.domain.policy_reading import known, read_models, read_quality, read_section
+from services.monitor.domain.policy_reading import known, read_fleet, read_models, read_quality, read_section
 from services.monitor.domain.quiethours import QuietHours
 
 
@@ -120,9 +120,19 @@ class QualityPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetPolicy:
+    """How alarms of many cameras become incidents."""
+
+    run_length: float = 100_000.0
+    join_seconds: float = 21_600.0
+    alike: float = 0.5
+    settle_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it. `quality` and `models` came later, so a file may do without; `models` holds the whole policy of each
-    model that departs from the file's.
+    """All of it. `quality`, `fleet` and `models` came later, so a file may do without; `models` holds the whole policy
+    of each model that departs from the file's.
     """
 
     merge: MergePolicy
@@ -134,6 +144,7 @@ class Policy:
     retrain: RetrainPolicy
     challenge: ChallengePolicy
     quality: QualityPolicy = QualityPolicy()
+    fleet: FleetPolicy = FleetPolicy()
     models: Mapping[str, Policy] = field(default_factory=dict)
 
     def of(self, model: str) -> Policy:
@@ -143,11 +154,10 @@ class Policy:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
         """From the parsed file; a field that is missing, unknown or out of range is a ValueError that names it."""
-        known(document, required=_REQUIRED, optional=("quality", "models"))
+        known(document, required=_REQUIRED, optional=("quality", "fleet", "models"))
         own = {name: read_section(kind, document[name], name) for name, kind in _KINDS.items()}
-        plain = cls(**own, quality=read_quality(QualityPolicy, document))
-        models = read_models(document, plain, _KINDS)
-        return cls(**own, quality=plain.quality, models=models)
+        plain = cls(**own, quality=read_quality(QualityPolicy, document), fleet=read_fleet(FleetPolicy, document))
+        return replace(plain, models=read_models(document, plain, _KINDS))
 
 
 _KINDS: dict[str, Any] = {

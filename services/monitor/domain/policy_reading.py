@@ -12,8 +12,8 @@ from services.monitor.domain.quiethours import read_quiet_hours
 
 T = TypeVar("T")
 
-_SHARED: Final = ("merge", "quality")
-"""One for all models: the order of events, and the book of labels."""
+_SHARED: Final = ("merge", "quality", "fleet")
+"""One for all models: the order of events, the book of labels, and how cameras' alarms become incidents."""
 _NO_ONE: Final = {"none": False, "person": True}
 
 
@@ -48,6 +48,15 @@ def read_quality(kind: type[T], document: Mapping[str, Any]) -> T:
     if not (0.0 < quality.propensity <= 1.0 <= quality.weight_max and quality.remembered):
         raise ValueError("policy: quality: propensity is above 0 and at most 1, weight_max and remembered at least 1")
     read: T = quality
+    return read
+
+
+def read_fleet(kind: type[T], document: Mapping[str, Any]) -> T:
+    """The section `fleet`, which a file may leave out."""
+    fleet: Any = read_section(kind, document.get("fleet", {}), "fleet")
+    if not fleet.alike <= 1.0 <= fleet.run_length:
+        raise ValueError("policy: fleet: alike is at most 1, and run_length at least 1")
+    read: T = fleet
     return read
 
 

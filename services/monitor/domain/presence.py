@@ -28,6 +28,6 @@ def open_incidents(engine: Engine) -> dict[str, int]:
     """How many incidents are open, by harm."""
     found = {"none": 0, "unknown": 0, "crossed": 0}
     for watch in engine.models.values():
-        if watch.case is not None:
-            found[watch.case.harm.name.lower()] += 1
+        for case in watch.cases:
+            found[case.harm.name.lower()] += 1
     return found

@@ -34,13 +34,14 @@ from services.monitor.domain import (
 )
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
+from services.monitor.domain.fleet import board
 
 CODEC: Final = 2
-"""1: inputs that waited for their turn were part of `@merge`. Earlier codecs are still read."""
+"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
-    *(betting, pairs, trial),
+    *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {
     name: kind
@@ -136,5 +137,9 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         raise ValueError(f"a snapshot holds {name}, which is not known")
     if tag == "e":
         return kind(content)
+    if name == "ModelWatch" and "case" in content:
+        content["cases"] = [content["case"]] if content["case"] is not None else []
+    if name == "Case" and "alarmed" not in content:
+        content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})

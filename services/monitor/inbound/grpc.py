@@ -8,18 +8,22 @@ import grpc
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.monitor.v1 import monitor_pb2_grpc
 
+from services.common.grpc import principal
 from services.monitor import queries
 from services.monitor.answering import Answers
+from services.monitor.commands import Commands
+from services.monitor.wire_fleet import plan_message
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
-    """All calls but one are queries; errors are mapped by the kit's interceptor."""
+    """Each call is a query, an answer or a command; errors are mapped by the kit's interceptor."""
 
-    def __init__(self, reader: queries.Reader, answers: Answers) -> None:
+    def __init__(self, reader: queries.Reader, answers: Answers, commands: Commands) -> None:
         self._reader = reader
         self._answers = answers
+        self._commands = commands
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         return await self._reader.status(request)
@@ -44,3 +48,25 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
 
     async def ExplainIncident(self, request: pb.ExplainIncidentRequest, context: Context) -> pb.ExplainIncidentResponse:
         return await self._reader.explain(request)
+
+    async def GetIncident(self, request: pb.GetIncidentRequest, context: Context) -> pb.GetIncidentResponse:
+        return await self._reader.incident(request)
+
+    async def AcknowledgeIncident(
+        self, request: pb.AcknowledgeIncidentRequest, context: Context
+    ) -> pb.AcknowledgeIncidentResponse:
+        command = await self._commands.acknowledge(request, principal(context))
+        return pb.AcknowledgeIncidentResponse(command_id=command)
+
+    async def MuteIncident(self, request: pb.MuteIncidentRequest, context: Context) -> pb.MuteIncidentResponse:
+        return pb.MuteIncidentResponse(command_id=await self._commands.mute(request, principal(context)))
+
+    async def PlanChange(self, request: pb.PlanChangeRequest, context: Context) -> pb.PlanChangeResponse:
+        command, plan = await self._commands.plan(request, principal(context))
+        return pb.PlanChangeResponse(command_id=command, plan_id=plan)
+
+    async def CancelPlan(self, request: pb.CancelPlanRequest, context: Context) -> pb.CancelPlanResponse:
+        return pb.CancelPlanResponse(command_id=await self._commands.cancel(request, principal(context)))
+
+    async def ListPlans(self, request: pb.ListPlansRequest, context: Context) -> pb.ListPlansResponse:
+        return pb.ListPlansResponse(plans=[plan_message(p) for p in await self._commands.plans(request.open)])

@@ -32,8 +32,11 @@ def routes(reader: queries.Reader, answers: Answers) -> APIRouter:
         return as_json(await reader.status(pb.GetStatusRequest(model=model)))
 
     @router.get("/incidents")
-    async def incidents(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:
-        return as_json(await reader.incidents(pb.ListIncidentsRequest(model=model, limit=limit, since=stamp(since))))
+    async def incidents(
+        model: str = "", limit: int = 100, since: datetime | None = None, open: bool = False
+    ) -> dict[str, Any]:
+        request = pb.ListIncidentsRequest(model=model, limit=limit, since=stamp(since), open=open)
+        return as_json(await reader.incidents(request))
 
     @router.get("/decisions")
     async def decisions(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:

@@ -29,9 +29,8 @@ def subscribe(bus: Bus, targets: Sequence[AnyTarget], send: Send, clock: Callabl
 def notice_of(delivery: Delivery[monitor_pb2.AlertRaised]) -> Notice:
     """The event in the words of notices."""
     alert = delivery.value
-    return Notice(
-        alert.id, alert.model, alert.incident_id, alert.severity, alert.summary, delivery.ce_time.astimezone(UTC)
-    )
+    raised_at = delivery.ce_time.astimezone(UTC)
+    return Notice(alert.id, alert.model, alert.incident_id, alert.severity, alert.summary, raised_at, alert.kind)
 
 
 def _teller(target: AnyTarget, send: Send, clock: Callable[[], datetime]) -> Callable[..., Any]:

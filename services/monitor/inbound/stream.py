@@ -10,7 +10,9 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import (
     ALIASES_PUBLISHED,
     ANNOTATION_CONFIRMED,
+    CAMERA_CHANGED,
     CLOCK_TICKED,
+    COMMAND_GIVEN,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
     RETRAIN_ANSWERED,
@@ -53,6 +55,8 @@ INPUTS: Final = (
     ALIASES_PUBLISHED,
     CLOCK_TICKED,
     RETRAIN_ANSWERED,
+    CAMERA_CHANGED,
+    COMMAND_GIVEN,
 )
 HOLDS: Final = PREDICTION_MADE.name
 """The topic whose partitions hold the others back."""

@@ -155,7 +155,7 @@ def _remembered(engine: Engine, model: str) -> list[Incident] | None:
     watch = engine.models.get(model)
     if watch is None:
         return None
-    return [*watch.incidents, *([watch.case.incident()] if watch.case is not None else [])]
+    return [*watch.incidents, *(case.incident() for case in watch.cases)]
 
 
 async def shown(history: History, asked: Asked) -> Span:

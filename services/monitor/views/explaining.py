@@ -63,7 +63,7 @@ def find(engine: Engine, wanted: str) -> Known:
     """By the id of the incident or of an alert about it. Raises `UnknownIncident`."""
     for name in sorted(engine.models):
         watch = engine.models[name]
-        open_now = [watch.case.incident()] if watch.case is not None else []
+        open_now = [case.incident() for case in watch.cases]
         for incident in [*open_now, *reversed(watch.incidents)]:
             if wanted in (incident.id, *(derive("alert", incident.id, severity) for severity in _SEVERITIES)):
                 return Known(incident, tuple(clears(engine, watch, incident)))
@@ -108,7 +108,10 @@ def _harm(incident: Incident) -> Iterator[str]:
 
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
     """What would end an incident that is open, with how far that is."""
-    if watch.case is None or watch.case.id != incident.id:
+    if not any(case.id == incident.id for case in watch.cases):
+        return
+    if incident.plan_id:
+        yield "The end of the planned change that it is part of: its cameras then learn anew what is normal."
         return
     harm = engine.policy.harm
     yield (

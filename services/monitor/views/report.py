@@ -96,7 +96,7 @@ async def _chronicle(judge: Judge, history: History, asked: charts.Asked, report
 
 def _judges_own(engine: Engine, asked: charts.Asked) -> charts.Chronicle:
     watch = engine.models[asked.model]
-    known = {one.id: one for one in [*watch.incidents, *([watch.case.incident()] if watch.case is not None else [])]}
+    known = {one.id: one for one in [*watch.incidents, *(case.incident() for case in watch.cases)]}
     chosen = [one for one in known.values() if charts.touches(one, asked)]
     made = [
         Decided(d.id, d.model, d.incident_id, "requested" if isinstance(d, Request) else "declined", d.reason, d.at)

@@ -1,6 +1,6 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|cost ...] [--quick] [--frames N] [...]
+    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|cost|fleet ...] [--quick] ...
 
 `delay` is shifts to concepts. Figures go to `.irisloop/bench/monitor-<part>.json`, rows as they are
 measured to standard error, tables to standard output; what is not measured this time stands there from the last.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench.monitor import cost, delays, null
+from tests.bench.monitor import cost, delays, fleet, null
 
 
 def main() -> None:
@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=2_100_000, help="of all cameras, for each kind of stream")
     parser.add_argument("--streams", default="", help="of `null`: only those whose name holds this")
     parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--months", type=int, default=3, help="of `fleet`: so many months, each by another seed")
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - {"null", "delay", "cost", *delays.PARTS}:
+    if unknown := set(chosen.parts) - {"null", "delay", "cost", "fleet", *delays.PARTS}:
         parser.error(f"there is no part {min(unknown)!r}")
-    parts, scale = set(chosen.parts or ("null", "delay", "cost")), 20 if chosen.quick else 1
+    parts, scale = set(chosen.parts or ("null", "delay", "cost", "fleet")), 20 if chosen.quick else 1
     if "null" in parts:
         null.main(scale, chosen.frames, chosen.streams)
     chosen_delays = delays.PARTS if "delay" in parts else parts & delays.PARTS.keys()
@@ -32,6 +33,8 @@ def main() -> None:
         delays.main(chosen_delays, scale, chosen.seeds)
     if "cost" in parts:
         cost.main(scale, chosen.seeds)
+    if "fleet" in parts:
+        fleet.main(scale, chosen.months)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_string
 from typing import Any
@@ -19,7 +20,16 @@ from irisloop.topics import ALERT_RAISED
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.bus.deadletter import read_letter
 from services.common.errors import Transient
-from services.monitor.domain.notices import Alertmanager, AnyTarget, Email, Notice, Webhook, signed, targets_of
+from services.monitor.domain.notices import (
+    Alertmanager,
+    AnyTarget,
+    Email,
+    Notice,
+    Webhook,
+    alertmanager_body,
+    signed,
+    targets_of,
+)
 from services.monitor.errors import BrokenNotices, Undeliverable
 from services.monitor.inbound import notices
 from services.monitor.outbound.notifying import Sender
@@ -27,7 +37,7 @@ from tests.contract.houses import letters_of, running
 from tests.unit.monitor.receivers import post_office, web
 
 AT = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
-NOTICE = Notice("alert-1", "parts", "incident-1", "page", "parts is wrong\nmore often: größer", AT)
+NOTICE = Notice("alert-1", "parts", "incident-1", "page", "parts is wrong\nmore often: größer", AT, "escalated")
 
 
 def event(number: int, severity: str = "page", model: str = "parts", at: datetime = AT) -> Event[Any]:
@@ -77,6 +87,7 @@ async def test_a_webhook_gets_json_and_a_signature_that_can_be_checked() -> None
         "model": "parts",
         "incident_id": "incident-1",
         "severity": "page",
+        "kind": "escalated",
         "summary": NOTICE.summary,
     }
     content = f"{post.headers['webhook-id']}.{post.headers['webhook-timestamp']}.".encode() + post.body
@@ -210,3 +221,13 @@ def test_a_file_names_them() -> None:
 def test_a_file_that_is_wrong_is_refused_by_field(document: Any, said: str) -> None:
     with pytest.raises(BrokenNotices, match=said):
         targets_of(document)
+
+
+def test_the_end_of_an_incident_resolves_what_alertmanager_was_told_of_it() -> None:
+    end = replace(NOTICE, severity="ticket", kind="closed")
+    pages_only = Alertmanager(name="am", url="http://am:9093", severities=("page",))
+    assert pages_only.wants(end)
+    assert not Webhook(name="hook", url="http://x", severities=("page",)).wants(end)
+    alerts = json.loads(alertmanager_body(end, pages_only))
+    assert {alert["labels"]["severity"] for alert in alerts} == {"page", "ticket"}
+    assert all(alert["endsAt"] == AT.isoformat() == alert["startsAt"] for alert in alerts)

@@ -34,6 +34,36 @@ class MonitorServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetIncident = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/GetIncident',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeIncident = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/AcknowledgeIncident',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentResponse.FromString,
+                _registered_method=True)
+        self.MuteIncident = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/MuteIncident',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentResponse.FromString,
+                _registered_method=True)
+        self.PlanChange = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/PlanChange',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeResponse.FromString,
+                _registered_method=True)
+        self.CancelPlan = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/CancelPlan',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanResponse.FromString,
+                _registered_method=True)
+        self.ListPlans = channel.unary_unary(
+                '/irisloop.monitor.v1.MonitorService/ListPlans',
+                request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansRequest.SerializeToString,
+                response_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/irisloop.monitor.v1.MonitorService/GetStatus',
                 request_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetStatusRequest.SerializeToString,
@@ -78,6 +108,42 @@ class MonitorServiceStub:
 
 class MonitorServiceServicer:
     """Missing associated documentation comment in .proto file."""
+
+    def GetIncident(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeIncident(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MuteIncident(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanChange(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPlan(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlans(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -131,6 +197,36 @@ class MonitorServiceServicer:
 
 def add_MonitorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIncident,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentResponse.SerializeToString,
+            ),
+            'AcknowledgeIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeIncident,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentResponse.SerializeToString,
+            ),
+            'MuteIncident': grpc.unary_unary_rpc_method_handler(
+                    servicer.MuteIncident,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentResponse.SerializeToString,
+            ),
+            'PlanChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanChange,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeResponse.SerializeToString,
+            ),
+            'CancelPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPlan,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanResponse.SerializeToString,
+            ),
+            'ListPlans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlans,
+                    request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansRequest.FromString,
+                    response_serializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansResponse.SerializeToString,
+            ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
                     request_deserializer=irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetStatusRequest.FromString,
@@ -181,6 +277,168 @@ def add_MonitorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class MonitorService:
     """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def GetIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/GetIncident',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.GetIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/AcknowledgeIncident',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.AcknowledgeIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MuteIncident(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/MuteIncident',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.MuteIncidentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/PlanChange',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.PlanChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/CancelPlan',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.CancelPlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/irisloop.monitor.v1.MonitorService/ListPlans',
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansRequest.SerializeToString,
+            irisloop_dot_monitor_dot_v1_dot_monitor__pb2.ListPlansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetStatus(request,

@@ -31,6 +31,12 @@ class MonitorServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MonitorServiceAsyncStub: ...
+    GetIncident: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetIncidentRequest, _monitor_pb2.GetIncidentResponse]
+    AcknowledgeIncident: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.AcknowledgeIncidentRequest, _monitor_pb2.AcknowledgeIncidentResponse]
+    MuteIncident: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.MuteIncidentRequest, _monitor_pb2.MuteIncidentResponse]
+    PlanChange: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.PlanChangeRequest, _monitor_pb2.PlanChangeResponse]
+    CancelPlan: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.CancelPlanRequest, _monitor_pb2.CancelPlanResponse]
+    ListPlans: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListPlansRequest, _monitor_pb2.ListPlansResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.GetStatusRequest, _monitor_pb2.GetStatusResponse]
     ListIncidents: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]
@@ -44,6 +50,12 @@ class MonitorServiceStub:
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetIncident: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetIncidentRequest, _monitor_pb2.GetIncidentResponse]  # type: ignore[assignment]
+    AcknowledgeIncident: _aio.UnaryUnaryMultiCallable[_monitor_pb2.AcknowledgeIncidentRequest, _monitor_pb2.AcknowledgeIncidentResponse]  # type: ignore[assignment]
+    MuteIncident: _aio.UnaryUnaryMultiCallable[_monitor_pb2.MuteIncidentRequest, _monitor_pb2.MuteIncidentResponse]  # type: ignore[assignment]
+    PlanChange: _aio.UnaryUnaryMultiCallable[_monitor_pb2.PlanChangeRequest, _monitor_pb2.PlanChangeResponse]  # type: ignore[assignment]
+    CancelPlan: _aio.UnaryUnaryMultiCallable[_monitor_pb2.CancelPlanRequest, _monitor_pb2.CancelPlanResponse]  # type: ignore[assignment]
+    ListPlans: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListPlansRequest, _monitor_pb2.ListPlansResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_monitor_pb2.GetStatusRequest, _monitor_pb2.GetStatusResponse]  # type: ignore[assignment]
     ListIncidents: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListIncidentsRequest, _monitor_pb2.ListIncidentsResponse]  # type: ignore[assignment]
     ListDecisions: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ListDecisionsRequest, _monitor_pb2.ListDecisionsResponse]  # type: ignore[assignment]
@@ -55,6 +67,48 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     ExplainIncident: _aio.UnaryUnaryMultiCallable[_monitor_pb2.ExplainIncidentRequest, _monitor_pb2.ExplainIncidentResponse]  # type: ignore[assignment]
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def GetIncident(
+        self,
+        request: _monitor_pb2.GetIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.GetIncidentResponse, _abc.Awaitable[_monitor_pb2.GetIncidentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def AcknowledgeIncident(
+        self,
+        request: _monitor_pb2.AcknowledgeIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.AcknowledgeIncidentResponse, _abc.Awaitable[_monitor_pb2.AcknowledgeIncidentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def MuteIncident(
+        self,
+        request: _monitor_pb2.MuteIncidentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.MuteIncidentResponse, _abc.Awaitable[_monitor_pb2.MuteIncidentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PlanChange(
+        self,
+        request: _monitor_pb2.PlanChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.PlanChangeResponse, _abc.Awaitable[_monitor_pb2.PlanChangeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CancelPlan(
+        self,
+        request: _monitor_pb2.CancelPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.CancelPlanResponse, _abc.Awaitable[_monitor_pb2.CancelPlanResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPlans(
+        self,
+        request: _monitor_pb2.ListPlansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_pb2.ListPlansResponse, _abc.Awaitable[_monitor_pb2.ListPlansResponse]]: ...
+
     @_abc_1.abstractmethod
     def GetStatus(
         self,

@@ -1,0 +1,126 @@
+"""The fleet's stage for one model: which alarms are beyond chance, and which incident each of them belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.case import Case
+from services.monitor.domain.events import Cause, State
+from services.monitor.domain.fleet.alike import Direction, cosine, direction, together
+from services.monitor.domain.fleet.board import Board, Plan
+from services.monitor.domain.fleet.patience import believed
+from services.monitor.domain.fleet.scope import of_cameras
+from services.monitor.domain.fleet.suspicion import date_labels, read_scope
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import FleetPolicy, Policy
+from services.monitor.domain.retraining import derive
+
+_NEWEST = 20  # wrong labels
+
+
+def gather(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
+    """Give every alarm that is beyond chance an incident; what was chance, and is over, is forgotten."""
+    _gather_cameras(watch, board, now, policy)
+    if watch.labels.alarmed() and not any(c.cause is Cause.LABELS for c in watch.cases):
+        if watch.cases and _moving_explain(watch):
+            return
+        _open_labels(watch, board, now)
+
+
+def _gather_cameras(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
+    alarmed, explained = watch.alarmed(), watch.explained()
+    free = [c for c in alarmed if c.camera_id not in explained]
+    if not free:
+        return
+    steps = {c.camera_id: c.steps for c in alarmed}
+    chosen = believed(steps, len(watch.watched()), policy.fleet.run_length)
+    for camera in sorted(free, key=lambda c: (c.alarmed_at, c.camera_id)):
+        plan = board.plan_for(camera.camera_id, camera.alarmed_at)
+        if plan is not None or camera.camera_id in chosen:
+            _admit(watch, board, camera, plan, now, policy.fleet)
+        elif camera.quiet_frames >= policy.harm.clear_frames:
+            camera.clear()
+
+
+def _admit(
+    watch: ModelWatch, board: Board, camera: CameraWatch, plan: Plan | None, now: float, policy: FleetPolicy
+) -> None:
+    case = _home(watch, board, camera, plan, policy) or _open(watch, camera, plan, now)
+    case.alarmed.append(camera.camera_id)
+    case.cameras = sorted({*case.cameras, camera.camera_id})
+    case.widened_at, case.last_alarm_at = now, max(case.last_alarm_at, camera.alarmed_at)
+    rescope(watch, board, case, now)
+
+
+def rescope(watch: ModelWatch, board: Board, case: Case, now: float) -> None:
+    """What the incident's cameras have in common, beside the others that no other incident explains."""
+    elsewhere = {name for other in watch.cases if other is not case for name in other.alarmed}
+    watched = {c.camera_id: board.labels(c.camera_id) for c in watch.watched() if c.camera_id not in elsewhere}
+    scope = of_cameras(case.alarmed, watched)
+    if (scope.kind, scope.value) != (case.scope.kind, case.scope.value):
+        case.note(now, "opened" if not case.history else "scope", why=str(scope))
+    case.scope = scope
+
+
+def _home(watch: ModelWatch, board: Board, camera: CameraWatch, plan: Plan | None, policy: FleetPolicy) -> Case | None:
+    """The open incident that a camera's alarm is part of, if there is one."""
+    if plan is not None:
+        return next((c for c in watch.cases if c.plan_id == plan.id), None)
+    unsure = [c for c in watch.cases if c.cause is Cause.LABELS and c.state is not State.CONFIRMED]
+    if unsure and _moving_explain(watch):  # The pictures explain it after all.
+        unsure[0].cause, unsure[0].cameras = Cause.SCENE, []
+        return unsure[0]
+    own = direction(camera)
+    found = [(_likeness(watch, board, case, camera, own, policy), case) for case in watch.cases if not case.plan_id]
+    best = max(found, key=lambda f: f[0], default=(0.0, None))
+    return best[1] if best[0] > 0.0 else None
+
+
+def _likeness(
+    watch: ModelWatch, board: Board, case: Case, camera: CameraWatch, own: Direction, policy: FleetPolicy
+) -> float:
+    """The cosine of two changes, 0 when they do not belong together: they have to be alike, and near in time or in one
+    place. At the same moment, not being opposite is enough.
+    """
+    if case.cause is Cause.LABELS:
+        return 0.0
+    cosine_ = cosine(own, _direction(watch, case.alarmed))
+    apart = camera.alarmed_at - case.last_alarm_at
+    within = board.labels(camera.camera_id).get(case.scope.kind) == case.scope.value or case.scope.kind == "model"
+    near = apart <= policy.join_seconds or within
+    least = 0.0 if apart <= policy.settle_seconds else policy.alike
+    return cosine_ if near and cosine_ >= least else 0.0
+
+
+def _direction(watch: ModelWatch, names: Sequence[str]) -> Direction:
+    return together(direction(watch.cameras[name]) for name in names if name in watch.cameras)
+
+
+def _open(watch: ModelWatch, camera: CameraWatch, plan: Plan | None, now: float) -> Case:
+    case = _case(watch, *camera.trigger, now, Cause.SCENE)
+    if plan is not None:
+        case.plan_id = plan.id
+        case.note(now, "planned", plan.by, plan.why)
+    return case
+
+
+def _open_labels(watch: ModelWatch, board: Board, now: float) -> None:
+    case = _case(watch, *watch.labels.trigger, now, Cause.LABELS)
+    case.cameras, case.widened_at = sorted(watch.cameras), now
+    date_labels(watch, case, watch.labels.suspects())
+    read_scope(watch, case, board, now)
+
+
+def _case(watch: ModelWatch, asset: str, traceparent: str, now: float, cause: Cause) -> Case:
+    id_ = derive("incident", watch.model, watch.version, asset)
+    case = Case(id_, watch.model, watch.version, traceparent, asset, now, cause, began_at=now)
+    watch.cases.append(case)
+    return case
+
+
+def _moving_explain(watch: ModelWatch) -> bool:
+    """Whether most of the newest wrong labels are of cameras whose pictures are moving."""
+    moving = {c.camera_id for c in watch.cameras.values() if c.state >= State.WARN}
+    wrong = watch.book.choose(lambda e: e.version == watch.version and e.wrong)[-_NEWEST:]
+    return 2 * sum(e.camera_id in moving for e in wrong) > len(wrong)
