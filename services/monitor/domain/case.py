@@ -59,6 +59,7 @@ class Case:
     refused: list[str] = field(default_factory=list)
     requested: int = 0
     suspected: float = 0.0
+    undecidable: bool = False
     alarmed: list[str] = field(default_factory=list)
     """Cameras whose alarms it explains; no other incident does."""
     widened_at: float = 0.0

@@ -99,13 +99,13 @@ def _read_faults(case: Case, cameras: list[CameraWatch]) -> None:
 
 def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joined]]:
     """Labels before the drift, since it began, and since it is level; only such as estimate risk."""
-    named = set(case.cameras)
+    named, until = set(case.cameras), _baseline_until(watch, case)
     fresh_only = case.cause is Cause.LABELS  # Labels that raised the alarm cannot confirm it.
     before = watch.book.choose(
         lambda e: (
             e.version == case.version
             and e.origin == UNIFORM
-            and e.captured_at < case.began_at
+            and e.captured_at < until
             and e.annotator not in watch.doubted
         )
     )
@@ -121,6 +121,10 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     level = case.began_at if fresh_only else case.level_since
     settled = [e for e in since if level and e.captured_at >= level]
     return watch.labels.report.plus(Count.of(e.wrong for e in before)), since, settled
+
+
+def _baseline_until(watch: ModelWatch, case: Case) -> float:
+    return min(case.began_at, watch.anchor) if watch.anchor else case.began_at
 
 
 def _read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> None:
@@ -142,6 +146,7 @@ def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     before, since, settled = counts(watch, case)
     now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
+    case.undecidable = risk.undecidable(before, level, policy.harm)
     if case.harm is Harm.CROSSED or _focused(watch, case, since, policy):
         return Harm.CROSSED
     return risk.verdict(before, now, level, policy.harm)
@@ -174,9 +179,8 @@ def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy)
     names = {name for pair in watch.labels.suspects() for name in pair} if case.cause is Cause.LABELS else set()
     if not names:
         return False
-    earlier = watch.book.choose(
-        lambda e: e.version == case.version and e.captured_at < case.began_at and e.predicted in names
-    )
+    until = _baseline_until(watch, case)
+    earlier = watch.book.choose(lambda e: e.version == case.version and e.captured_at < until and e.predicted in names)
     prior = Count(_PRIOR * watch.labels.baseline().error, _PRIOR)
     before = prior.plus(Count.of(e.wrong for e in earlier if e.origin == UNIFORM))
     after = Count.of(e.wrong for e in since if e.predicted in names)
@@ -332,13 +336,17 @@ def _refuse(watch: ModelWatch, case: Case, code: str, sentence: str, now: float,
 
 def _close_if_over(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
     cameras = [watch.cameras[name] for name in case.cameras if name in watch.cameras]
+    numbers = f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
     if case.harm is Harm.NONE:
-        numbers = (
-            f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
-        )
         yield from _refuse(watch, case, "harmless", f"harmless: {numbers}", now, policy)
         _take_as_normal(watch, case, board)
         yield from close_case(watch, case, now, f"without harm ({numbers})", tell=not case.is_silent(now))
+    elif case.undecidable and not case.suspected and case.harm is Harm.UNKNOWN:
+        yield from _refuse(watch, case, "undecided", f"undecided: {numbers}; more labels would not tell", now, policy)
+        watch.anchor = _baseline_until(watch, case)
+        _take_as_normal(watch, case, board)
+        why = f"more labels would not tell whether it hurts ({numbers}); what comes is held against the error before it"
+        yield from close_case(watch, case, now, why, tell=True)
     elif case.cause is not Cause.LABELS and all(c.quiet_frames >= policy.harm.clear_frames for c in cameras):
         for camera in cameras:
             camera.clear()

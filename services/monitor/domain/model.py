@@ -64,6 +64,10 @@ class ModelWatch:
     gathered: tuple[int, ...] = ()
     doubted: dict[str, float] = field(default_factory=dict)
     """Annotators whose answers stand alone, and since when they are left out."""
+    anchor: float = 0.0
+    """Capture time from which labels are no baseline: a change began then whose harm could not be decided, and further
+    ones are held against the error before it. 0: there was none.
+    """
     ledger: Ledger = field(default_factory=Ledger)
     incidents: list[Incident] = field(default_factory=list)
     decisions: list[Request | Refusal] = field(default_factory=list)
@@ -97,7 +101,7 @@ class ModelWatch:
         self.version, self.successor, self.successor_run = self.successor, "", 0
         self.classes, self.cameras, self.pooled = {}, {}, None
         self.labels = LabelWatch(self._report(policy))
-        self.doubted = {}
+        self.doubted, self.anchor = {}, 0.0
 
     def _report(self, policy: Policy) -> Count:
         report = self.reports.get(self.version, Count())

@@ -10,6 +10,7 @@ from services.monitor.domain.events import Harm, Risk
 from services.monitor.domain.policy import HarmPolicy
 
 _TWO_SIDED_95 = 1.96
+_EXACT = 1e9  # So many labels leave nothing to learn of an error.
 
 
 def wilson(wrong: float, labels: float, deviations: float) -> tuple[float, float]:
@@ -69,6 +70,17 @@ def harmless(before: Count, after: Count, policy: HarmPolicy) -> bool:
     if min(after.labels, before.labels) < policy.labels_min:
         return False
     return excess(before, after, policy.none_deviations)[1] < policy.none_below
+
+
+def undecidable(before: Count, after: Count, policy: HarmPolicy) -> bool:
+    """Whether more labels would not tell: of the error after there are as many as of the one before, and were it known
+    exactly, neither harm nor its absence would be sure. Without a baseline nothing is, and it stays open.
+    """
+    if before.labels < policy.labels_min or after.labels < max(before.labels, policy.labels_min):
+        return False
+    exact = Count(after.error * _EXACT, _EXACT)
+    low, high = excess(before, exact, policy.deviations)[0], excess(before, exact, policy.none_deviations)[1]
+    return low <= policy.crossed_above and high >= policy.none_below
 
 
 def evidence(before: Count, after: Count) -> Risk:

@@ -73,3 +73,20 @@ def test_a_quiet_world_is_left_alone(seed: int) -> None:
     assert not any(d.incident.state is State.CONFIRMED for d in incidents(world))
     assert engine.models["m"].state() in (State.OK, State.WARN, State.ALARM)
     assert engine.models["m"].seen == 10_000
+
+
+def test_a_change_that_labels_cannot_decide_ends_and_the_next_is_held_against_the_error_before_it() -> None:
+    little = World(7, shift=1.5, error_after=0.185, frames=30_000, budget=9_000)
+    engine = little.run()
+    watch = engine.models["m"]
+    assert [f.reason.partition(":")[0] for f in little.findings if isinstance(f, Refusal)] == ["undecided"]
+    assert not requests(little)
+    assert not watch.cases
+    assert abs(little.frame(watch.anchor) - little.onset) <= 250
+    assert {camera.state for camera in watch.cameras.values()} <= {State.OK, State.WARN}
+    more = World(7, shift=3.0, onset=0, error_after=0.3, frames=6_000, first=30_000)
+    more.run(engine)
+    (request,) = requests(more)
+    found = next(i.incident for i in incidents(more) if i.incident.id == request.incident_id and i.incident.risk)
+    assert found.risk is not None
+    assert found.risk.baseline_error < 0.15
