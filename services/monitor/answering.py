@@ -13,7 +13,7 @@ from irisloop.topics import RETRAIN_ANSWERED
 from services.common.bus import Bus, Event
 from services.common.errors import InvalidMessage
 from services.monitor import wire
-from services.monitor.domain.conduct import AWAITS_PERSON
+from services.monitor.domain.deciding import AWAITS_PERSON
 from services.monitor.domain.engine import Engine
 from services.monitor.errors import NothingToAnswer
 from services.monitor.handlers import Judge

@@ -1,0 +1,95 @@
+"""Whether to ask for a retraining because of an incident, and why not; each is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.monitor.domain.case import Case
+from services.monitor.domain.events import Finding
+from services.monitor.domain.fault import beyond_training, said_of
+from services.monitor.domain.harm import undecided
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import Policy
+from services.monitor.domain.retraining import Stake, ask, objection, refuse, weigh
+from services.monitor.domain.telling import alert
+
+AWAITS_PERSON = "awaits_person"
+
+
+def stake(watch: ModelWatch, case: Case) -> Stake:
+    """The error above the baseline and the traffic of the drifted cameras."""
+    excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
+    touched = sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras)
+    return Stake(excess, touched, watch.book.count)
+
+
+def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
+    """Ask for a retraining, or say why not."""
+    if case.requested and watch.ledger.open is not None:
+        return
+    if case.plan_id:
+        yield from refuse_once(
+            watch, case, "planned", f"planned: the change was announced (plan {case.plan_id})", now, policy
+        )
+        return
+    if now - case.detected_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
+        yield from refuse_once(watch, case, *why, now, policy)
+        return
+    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    no = (
+        ("camera_fault", f"camera_fault: {said_of(case.broken())}")
+        if beyond_training(case.broken())
+        else objection(watch.ledger, numbers, now, policy.retrain)
+    )
+    no = no or _person(case, policy)
+    if no is not None:
+        yield from refuse_once(watch, case, *no, now, policy)
+        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
+            yield alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
+        return
+    since = case.level_since or now
+    request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
+    case.requested += 1
+    watch.note(request)
+    yield request
+
+
+def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) while the policy wants a person's word and there is none, or it was no."""
+    if case.answer is not None and not case.answer.approved:
+        return "person_refused", f"person_refused: {case.answer.by}: {case.answer.reason or 'no reason given'}"
+    if policy.retrain.approval and case.answer is None:
+        return AWAITS_PERSON, f"{AWAITS_PERSON}: a retraining would pay; the policy leaves it to a person"
+    return None
+
+
+def _question(watch: ModelWatch, case: Case, now: float, policy: Policy) -> str:
+    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    costs = (
+        f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
+    )
+    return f"{case.model}: retraining would pay ({costs}); approve or refuse it"
+
+
+def _unsure(watch: ModelWatch, case: Case) -> tuple[str, str] | None:
+    """(code, sentence) of what has to settle before it is known what a retraining should be made of."""
+    if not case.level_since:
+        return (
+            "not_level",
+            "not_level: the channels are not level yet; trained in the middle of a change it would not fit",
+        )
+    if undecided(watch, case):
+        return "not_told_apart", "not_told_apart: it is open whether the classes have changed for every camera"
+    return None
+
+
+def refuse_once(
+    watch: ModelWatch, case: Case, code: str, sentence: str, now: float, policy: Policy
+) -> Iterator[Finding]:
+    """Decline, once for each reason."""
+    if code not in case.refused:
+        case.refused.append(code)
+        numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+        refusal = refuse(case.incident(), code, sentence, now, case.traceparent, numbers)
+        watch.note(refusal)
+        yield refusal

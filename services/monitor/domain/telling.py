@@ -1,0 +1,56 @@
+"""What is said of an incident: its revisions to other services, its alerts to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.monitor.domain.case import Case, block_seconds
+from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm
+from services.monitor.domain.fault import said_of
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import Policy
+from services.monitor.domain.retraining import derive
+
+_NAMED = 6  # Cameras named in a sentence.
+
+
+def say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
+    """What is news about an incident: to services each revision, to people each stage once."""
+    incident = case.news()
+    if incident is not None:
+        watch.remember(incident)
+        yield DriftFound(now, case.traceparent, incident, case.revision)
+    if case.is_silent(now):
+        return
+    if not case.alerts and case.harm is not Harm.CROSSED and _is_settled(watch, case, now, policy):
+        yield alert(case, now, "opened", "ticket", f"{case.scope}: {case.model}'s {what(case)} changed")
+    if case.harm is Harm.CROSSED and "page" not in case.alerts:
+        summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed"
+        yield alert(case, now, "page", "page", summary)
+    if case.broken() and case.level_since and "fault" not in case.alerts:
+        yield alert(case, now, "fault", "ticket", said_of(case.broken()))
+
+
+def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
+    """Whether no camera has joined for a while: each had time for two more blocks."""
+    since = now - case.widened_at
+    if since < policy.fleet.settle_seconds:
+        return False
+    return since >= 2.0 * block_seconds([watch.cameras[name] for name in case.alarmed if name in watch.cameras])
+
+
+def what(case: Case) -> str:
+    """What has changed, in words."""
+    if case.cause is Cause.LABELS:
+        return f"classes {', '.join(case.class_names)}" if case.class_names else "labels"
+    names = case.cameras[:_NAMED]
+    more = f" and {len(case.cameras) - _NAMED} more" if len(case.cameras) > _NAMED else ""
+    return f"cameras' picture ({', '.join(names)}{more})"
+
+
+def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
+    """`code` is opened, page, fault, closed, or that a person is awaited: each is told of once."""
+    case.alerts.append(code)
+    kind = code if code in ("opened", "closed") else "escalated"
+    case.note(now, f"told ({severity})", why=summary)
+    return Alert(now, case.traceparent, derive("alert", case.id, code), case.model, case.id, severity, summary, kind)
