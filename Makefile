@@ -99,11 +99,11 @@ bench: $(DEV_READY) ## measure throughput and latency, as docs/benchmarks.md rep
 ## ---- checking -----------------------------------------------------------------------------------------------------
 
 .PHONY: check fmt lint types contracts release proto test coverage fuzz e2e
-check: ## all that CI runs: lint, types, contracts, tests with coverage, and the loop on the embedded Kafka
+check: ## all that CI runs: lint, types, contracts, tests, and the loop on the embedded Kafka
 	@$(MAKE) lint
 	@$(MAKE) types
 	@$(MAKE) contracts
-	@$(MAKE) coverage
+	@$(MAKE) test
 	@$(MAKE) e2e
 
 fmt: $(DEV_READY) ## format the code and sort its imports
@@ -135,7 +135,7 @@ proto: $(DEV_READY) ## generate Python, typed topics and AsyncAPI from proto/, r
 test: $(DEV_READY) ## unit, contract and integration tests (TESTS=tests/unit/ingest for some)
 	$(BIN)/python -m pytest $(TESTS)
 
-coverage: $(DEV_READY) ## the same tests, with the share of services/ they run, subprocesses too
+coverage: $(DEV_READY) ## the same tests at half the speed, with the share of services/ they run, subprocesses too
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest $(TESTS)
 	@$(BIN)/coverage combine --quiet
