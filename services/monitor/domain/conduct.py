@@ -9,6 +9,7 @@ from services.monitor.domain.case import Case, read_cause, read_shape
 from services.monitor.domain.deciding import decide, refuse_once
 from services.monitor.domain.events import Cause, DriftFound, Evidence, Finding, Harm, State
 from services.monitor.domain.fault import report
+from services.monitor.domain.fleet.alike import movers
 from services.monitor.domain.fleet.assess import assess
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.gather import gather
@@ -71,7 +72,7 @@ def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
     if case.state is not State.CONFIRMED:
         elsewhere = {name for other in watch.cases if other is not case for name in other.alarmed}
         watched = [c for c in watch.watched() if c.camera_id not in elsewhere]
-        moving = sum(1 for c in watched if c.state >= State.WARN)
+        moving = len(movers(watched, cameras, policy.fleet.alike))
         alone = case.scope.kind in ("camera", "cameras", "firmware")
         case.cause = read_cause(case, cameras, len(watched), max(moving, len(case.cameras)), alone)
     if not case.level_since or not case.faults:

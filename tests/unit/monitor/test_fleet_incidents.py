@@ -65,6 +65,18 @@ def test_two_causes_are_two_incidents_with_their_own_scopes(judged: Fleet) -> No
     assert (str(fog.scope), fog.cause, fog.harm) == ("camera camera-6", Why.CAMERA, Harm.CROSSED)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_a_camera_that_stirs_in_a_way_of_its_own_beside_a_broken_one_is_no_part_of_the_fault(seed: int) -> None:
+    """Half a minute after the fault, and not opposite to it: time alone does not put them together."""
+    fleet = Fleet(seed, cameras=5, sites=1, frames=1400, gap=0.125)
+    stirs = {"pixels.blue": 1.2, "pixels.brightness": 0.8}
+    fleet.causes = (Cause("fog", (2,), 1000, channels=FOG), Cause("stirs", (0,), 1060, channels=stirs))
+    fleet.run()
+    fault, other = fleet.incidents()
+    assert (fault.cameras, fault.cause) == (("camera-2",), Why.CAMERA)
+    assert other.cameras == ("camera-0",)
+
+
 def test_each_incident_is_told_of_once_when_it_opens_hurts_and_closes(judged: Fleet) -> None:
     light, fog = judged.incidents()
     assert alerts(judged.findings, light) == [("opened", "ticket"), ("closed", "ticket")]

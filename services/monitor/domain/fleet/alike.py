@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from typing import TypeAlias
 
 from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.events import State
 
 Direction: TypeAlias = dict[str, float]
 
@@ -35,6 +36,14 @@ def together(directions: Iterable[Direction]) -> Direction:
 def cosine(one: Direction, other: Direction) -> float:
     """Of the angle between two directions, -1..1; 0 when either is unknown."""
     return sum(value * other.get(name, 0.0) for name, value in one.items())
+
+
+def movers(watched: Sequence[CameraWatch], changed: Sequence[CameraWatch], least: float) -> list[CameraWatch]:
+    """Those of `watched` that move as the `changed` cameras did: in WARN or beyond, at a cosine of `least` or more.
+    What stirs in a way of its own, by chance or for another reason, is no part of the change.
+    """
+    way = together(direction(camera) for camera in changed)
+    return [c for c in watched if c.state >= State.WARN and cosine(direction(c), way) >= least]
 
 
 def _unit(values: Direction) -> Direction:

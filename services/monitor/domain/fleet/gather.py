@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.monitor.domain.camera import CameraWatch
-from services.monitor.domain.case import Case
+from services.monitor.domain.case import Case, block_seconds
 from services.monitor.domain.events import Cause, State
 from services.monitor.domain.fleet.alike import Direction, cosine, direction, together
 from services.monitor.domain.fleet.board import Board, Plan
@@ -46,7 +46,10 @@ def _gather_cameras(watch: ModelWatch, board: Board, now: float, policy: Policy)
 def _admit(
     watch: ModelWatch, board: Board, camera: CameraWatch, plan: Plan | None, now: float, policy: FleetPolicy
 ) -> None:
-    case = _home(watch, board, camera, plan, policy) or _open(watch, camera, plan, now)
+    case = _home(watch, board, camera, plan, policy)
+    if case is None and _is_young(watch, camera, now, policy):
+        return
+    case = case or _open(watch, camera, plan, now)
     case.alarmed.append(camera.camera_id)
     case.cameras = sorted({*case.cameras, camera.camera_id})
     case.widened_at, case.last_alarm_at = now, max(case.last_alarm_at, camera.alarmed_at)
@@ -81,7 +84,7 @@ def _likeness(
     watch: ModelWatch, board: Board, case: Case, camera: CameraWatch, own: Direction, policy: FleetPolicy
 ) -> float:
     """The cosine of two changes, 0 when they do not belong together: they have to be alike, and near in time or in one
-    place. At the same moment, not being opposite is enough.
+    place.
     """
     if case.cause is Cause.LABELS:
         return 0.0
@@ -89,8 +92,21 @@ def _likeness(
     apart = camera.alarmed_at - case.last_alarm_at
     within = board.labels(camera.camera_id).get(case.scope.kind) == case.scope.value or case.scope.kind == "model"
     near = apart <= policy.join_seconds or within
-    least = 0.0 if apart <= policy.settle_seconds else policy.alike
-    return cosine_ if near and cosine_ >= least else 0.0
+    return cosine_ if near and cosine_ >= policy.alike else 0.0
+
+
+def _is_young(watch: ModelWatch, camera: CameraWatch, now: float, policy: FleetPolicy) -> bool:
+    """Whether it is too early to say that a camera changed in a way of its own: another incident has just begun, and
+    the direction of a change is known after two more blocks.
+    """
+    since = now - camera.alarmed_at
+    settled = since >= policy.settle_seconds and since >= 2.0 * block_seconds([camera])
+    return not settled and any(
+        case.cause is not Cause.LABELS
+        and not case.plan_id
+        and abs(camera.alarmed_at - case.last_alarm_at) <= policy.join_seconds
+        for case in watch.cases
+    )
 
 
 def _direction(watch: ModelWatch, names: Sequence[str]) -> Direction:
