@@ -98,6 +98,11 @@ BUS_LOST: Final = Counter(
     "Offsets that retention removed before a handler reached them; handler: one of topics.yaml.",
     ["handler"],
 )
+BUS_REFUSED: Final = Gauge(
+    "irisloop_common_bus_refused_records",
+    "Offsets that retention removed and that a handler refuses to pass over; handler: one of topics.yaml.",
+    ["handler"],
+)
 BUS_BACKLOG_SHARE: Final = Gauge(
     "irisloop_common_bus_backlog_share",
     "How much of what its topic keeps a handler has still to handle, by age or size; an alarm above 0.5.",

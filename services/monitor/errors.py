@@ -21,7 +21,16 @@ IrisloopError
 
 from __future__ import annotations
 
+from typing import Final
+
 from services.common.errors import Conflict, InvalidMessage, NotFound, Unavailable
+
+GAP_ADVICE: Final = (
+    "Nothing is read on there before somebody decides: `irisloop monitor gaps --accept --why TEXT` goes on without "
+    "these records and notes it, `irisloop monitor rebuild --accept-expired` makes state and tables anew of what is "
+    "left."
+)
+"""What people are told when retention has removed records that the judge or analytics had not read."""
 
 
 class UnknownModel(NotFound):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import inf
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from services.monitor.domain.pieces import Snapshots
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.tables import Rows
 from services.monitor.errors import Expired, StillRunning
+from services.monitor.gaps import ANALYTICS, JUDGE, accept, gaps_of
 from services.monitor.inbound.analytics import stored
 from services.monitor.inbound.stream import HANDLER, INPUTS, place_of_source, snapshot_events
 from services.monitor.outbound.clickhouse import ClickHouse
@@ -217,7 +219,16 @@ async def rebuild(
                 source, warehouse, accept_expired=accept_expired, begun=begun, passed=passed
             )
         lines += [f"{table}: {count:,} rows" for table, count in counts.items()]
+    if accept_expired:
+        lines += await _go_on(settings, {"": {**JUDGE, **ANALYTICS}, "state": JUDGE, "analytics": ANALYTICS}[only])
     return lines
+
+
+async def _go_on(settings: KafkaSettings, handlers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Without the records that were to be read next and are gone."""
+    found = await gaps_of(settings, handlers)
+    await accept(settings, found, "irisloop monitor rebuild", "made anew of what is left", datetime.now(UTC))
+    return [f"{handler} goes on without what is missing: {gap}" for handler, gaps in found.items() for gap in gaps]
 
 
 def _told(state: RebuiltState) -> list[str]:

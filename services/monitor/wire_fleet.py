@@ -30,7 +30,8 @@ def commanded(delivery: Delivery[Any], value: pb.CommandGiven) -> Commanded:
     """A command as the judge carries it out. Raises `InvalidMessage`."""
     kind = value.WhichOneof("command")
     if kind is None or not value.id:
-        raise InvalidMessage("a command needs an id, and one of acknowledge, mute, plan, cancel", field="command")
+        kinds = "acknowledge, mute, plan, cancel, accept_gaps"
+        raise InvalidMessage(f"a command needs an id, and one of {kinds}", field="command")
     common = (seconds(value.given_at) or delivery.ce_time.timestamp(), delivery.ce_id, delivery.traceparent, value.id)
     if kind == "acknowledge":
         return Commanded(*common, Order.ACKNOWLEDGE, value.by, value.why, value.acknowledge.incident_id)
@@ -39,12 +40,23 @@ def commanded(delivery: Delivery[Any], value: pb.CommandGiven) -> Commanded:
         return Commanded(*common, Order.MUTE, value.by, value.why, value.mute.incident_id, until=until)
     if kind == "cancel":
         return Commanded(*common, Order.CANCEL, value.by, value.why, value.cancel.plan_id)
+    if kind == "accept_gaps":
+        accepted = value.accept_gaps
+        why = f"{value.why}; {gaps_in_words(accepted)}"
+        at = seconds(accepted.judged_until) or common[0]
+        return Commanded(at, *common[1:], Order.ACCEPT_GAPS, value.by, why, accepted.handler)
     plan = value.plan
     since, until = seconds(plan.starts_at), seconds(plan.ends_at)
     labels = tuple(sorted(plan.labels.items()))
     return Commanded(
         *common, Order.PLAN, value.by, value.why, plan.plan_id, since, until, tuple(plan.cameras), labels
     )  # fmt: skip
+
+
+def gaps_in_words(value: pb.AcceptGaps) -> str:
+    """What a handler goes on without."""
+    places = [f"{g.topic}/{g.partition} from {g.wanted} to {g.oldest}" for g in value.gaps]
+    return f"{value.handler} goes on without offsets of {', '.join(places)}"
 
 
 def command_event(value: pb.CommandGiven) -> Event[pb.CommandGiven]:

@@ -54,7 +54,7 @@ async def kafka(tmp_path: Path) -> AsyncIterator[KafkaSettings]:
 
 
 @asynccontextmanager
-async def monitor(home: Path, kafka: KafkaSettings) -> AsyncIterator[House]:
+async def monitor(home: Path, kafka: KafkaSettings, *, ready: bool = True) -> AsyncIterator[House]:
     judge = Judge(policy())
     async with (
         ClickHouse(home / "clickhouse", "", keep_days=3_650) as warehouse,
@@ -64,7 +64,7 @@ async def monitor(home: Path, kafka: KafkaSettings) -> AsyncIterator[House]:
         bus.stream(DriftStream(judge, pace=0.0).stream())
         analytics.subscribe(bus, warehouse)
         running = asyncio.create_task(bus.run())
-        await until(lambda: not bus.waiting_for())
+        await until(lambda: not ready or not bus.waiting_for())
         try:
             yield House(bus, judge, warehouse)
         finally:

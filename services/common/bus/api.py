@@ -129,6 +129,10 @@ class Subscription(Generic[M]):
     """`shared`: the instances of a service divide the partitions among them; group `irisloop.<service>.<handler>`.
 
     `linger_ms`: how long the broker may hold records back to make a batch of them, for handlers nobody waits for.
+
+    `gap_advice`: what a person can do, in a sentence, when retention has removed records that were not read. Then a
+    partition with such a gap is not read on, and the bus is not ready; without advice the gap is passed over, said and
+    counted.
     """
 
     topic: Topic[M]
@@ -137,6 +141,7 @@ class Subscription(Generic[M]):
     decode: Decoder[M] | None = None
     max_batch: int = 500
     linger_ms: int = 0
+    gap_advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +179,12 @@ class StreamProcessor(Protocol):
     `unit` is the partition number for `scope="partition"` and 0 for `scope="all"`. Calls for one unit never overlap.
     """
 
-    async def restore(self, unit: int, bus: Bus) -> None:
-        """Called on assignment, after older owners are fenced: rebuild the unit's state from what is committed."""
+    async def restore(self, unit: int, bus: Bus) -> Mapping[Position, int] | None:
+        """Called on assignment, after older owners are fenced: rebuild the unit's state from what is committed.
+
+        Returns the offsets up to which that state has heard each position, where it knows: what of them nobody has
+        committed is held against what the topics still have.
+        """
 
     async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
         """Take a batch (each partition's records in order); on an error, or when its transaction aborts, the unit is
@@ -193,7 +202,8 @@ class Stream:
     """Transactional read-process-write, one `transactional.id = <service>.<handler>.<unit>` a unit.
 
     `scope="partition"`: instances divide the partition numbers; all `topics` are co-partitioned. `scope="all"`: one
-    active instance reads every partition of every topic; a later instance fences the earlier one.
+    active instance reads every partition of every topic; a later instance fences the earlier one. `gap_advice` as for a
+    `Subscription`; a gap in one position keeps its whole unit from working.
     """
 
     topics: tuple[Topic[Any], ...]
@@ -202,6 +212,7 @@ class Stream:
     scope: Literal["partition", "all"] = "partition"
     max_batch: int = 500
     linger_ms: int = 0
+    gap_advice: str = ""
     decode: Mapping[str, Decoder[Any]] = field(default_factory=dict)
 
 

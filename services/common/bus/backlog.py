@@ -1,15 +1,14 @@
 """How far a listener is behind, and whether its backlog nears the end of what its topic keeps.
 
 What is dropped by retention before it was handled is lost, so at half of the way there is an alarm: a log line and
-`irisloop_common_bus_backlog_share`. What was dropped all the same is said: a log line and
-`irisloop_common_bus_lost_total`.
+`irisloop_common_bus_backlog_share`. What was dropped all the same is the matter of `gaps`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.common.bus.api import Topic
 from services.common.bus.connection import BROKER_ERRORS
-from services.common.metrics import BUS_BACKLOG_SHARE, BUS_LAG, BUS_LOST
+from services.common.metrics import BUS_BACKLOG_SHARE, BUS_LAG
 from services.common.telemetry import log
 
 EVERY_S: Final = 15.0
@@ -80,29 +79,3 @@ async def _unread(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
     async with asyncio.timeout(EVERY_S):
         ends = await consumer.end_offsets(places)
         return {place: max(0, ends[place] - await consumer.position(place)) for place in places}
-
-
-async def starts_of(
-    consumer: AIOKafkaConsumer, handler: str, places: Collection[TopicPartition]
-) -> dict[TopicPartition, int]:
-    """Where to go on in each partition: at what is committed, or at the beginning, if that has moved past it.
-
-    Then offsets between the two are lost, which is said and counted.
-    """
-    begins = await consumer.beginning_offsets(places)
-    starts = {}
-    for place in places:
-        committed = await consumer.committed(place)
-        starts[place] = begins[place] if committed is None else max(committed, begins[place])
-        if committed is not None and committed < begins[place]:
-            lost = begins[place] - committed
-            BUS_LOST.labels(handler).inc(lost)
-            log.error(
-                "records_lost_to_retention",
-                handler=handler,
-                topic=place.topic,
-                partition=place.partition,
-                first_offset=committed,
-                offsets=lost,
-            )
-    return starts

@@ -8,6 +8,7 @@ the last one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -17,7 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from services.common.bus.api import Record, Subscription
 from services.common.bus.assignors import CoPartitioned
-from services.common.bus.backlog import Waiting, starts_of, watch
+from services.common.bus.backlog import Waiting, watch
 from services.common.bus.cloudevents import decode
 from services.common.bus.connection import (
     BROKER_ERRORS,
@@ -30,6 +31,7 @@ from services.common.bus.connection import (
     wait_for_topics,
 )
 from services.common.bus.deadletter import letter_of
+from services.common.bus.gaps import LOOK_AGAIN_S, NO_RESET, Gap, pass_over, poll, refusal, starts_of
 from services.common.bus.lanes import Lane
 from services.common.bus.producing import Publisher
 from services.common.bus.rivals import client_id, give_way
@@ -40,6 +42,8 @@ from services.common.settings import CommonSettings
 from services.common.telemetry import log
 
 POLL_MS: Final = 500
+SOON_MS: Final = 50
+"""While partitions are waited for."""
 STOP_S: Final = 8.0
 """A batch in hand may take so long when the service stops: it drains within 10 s."""
 REVOKE_S: Final = 20.0
@@ -64,6 +68,8 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         self._undone = asyncio.Event()
         self._committing = asyncio.Lock()
         self._joined = False
+        self._unplaced: set[TopicPartition] = set()
+        self._look_at = 0.0
         self._missing = f"Kafka to hand {subscription.handler} its partitions"
 
     def waiting_for(self) -> str:
@@ -122,15 +128,18 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=self._group,
             group_instance_id=instance_id(self._group, self._settings.replica, [self._subscription.topic]),
             partition_assignment_strategy=(CoPartitioned,),
+            **NO_RESET,
             **lingering(self._subscription.linger_ms),
         )
 
     async def _poll(self, consumer: AIOKafkaConsumer, tasks: Sequence[asyncio.Task[None]]) -> None:
         while True:
-            found = await consumer.getmany(timeout_ms=POLL_MS)
+            if self._unplaced and time.monotonic() >= self._look_at:
+                await self._begin(consumer)
+            found = await poll(consumer, POLL_MS if not self._missing else SOON_MS)
             for place, records in found.items():
                 lane = self._lanes.get(place)
-                if lane is not None:
+                if lane is not None and place not in self._unplaced:
                     lane.put(records)
                     self._regulate(place, lane)
             check_alive(consumer)
@@ -176,21 +185,40 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     # ---- partitions come and go ----
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """The group has decided: a lane for each partition."""
-        places = list(assigned)
-        for place in places:
+        """The group has decided: a lane for each partition, paused until it is known where it goes on."""
+        if self._consumer is None:
+            return
+        for place in assigned:
+            self._consumer.pause(place)
             self._lanes[place] = self._lane(place)
-        await self._note_lost(places)
+        self._unplaced, self._look_at = set(self._lanes), 0.0
         self._joined = True
-        self._say("")
+        if not self._lanes:
+            self._refused(())
         log.info("partitions_taken", handler=self._subscription.handler, count=len(self._lanes))
 
-    async def _note_lost(self, places: Collection[TopicPartition]) -> None:
-        """Say what retention removed while nobody listened; the client itself would skip it silently."""
-        if self._consumer is not None:
-            with suppress(*BROKER_ERRORS):  # a broker that goes away now ends the session, and the next one asks again
-                async with asyncio.timeout(COMMIT_S):
-                    await starts_of(self._consumer, self._subscription.handler, places)
+    async def _begin(self, consumer: AIOKafkaConsumer) -> None:
+        """Go on where the group left each partition; one that lacks records is looked at again later."""
+        lanes, places = self._lanes, frozenset(self._unplaced)
+        starts, gaps = await starts_of(consumer, places, {})
+        if self._lanes is not lanes:
+            return  # the group has decided anew meanwhile
+        refused = self._refused(gaps)
+        for place in places - refused:
+            consumer.seek(place, starts[place])
+            consumer.resume(place)
+        self._unplaced, self._look_at = set(refused), time.monotonic() + LOOK_AGAIN_S
+
+    def _refused(self, gaps: Sequence[Gap]) -> set[TopicPartition]:
+        """The partitions that are not read on, which is said."""
+        handler, advice = self._subscription.handler, self._subscription.gap_advice
+        words = refusal(handler, gaps, advice) if advice else ""
+        if not advice:
+            pass_over(handler, gaps)
+        if words and words not in self._missing:
+            log.error("gap_refused", handler=handler, why=words)
+        self._say(words)
+        return {TopicPartition(gap.topic, gap.partition) for gap in gaps} if advice else set()
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Wait for the batches in hand, commit them, let the partitions go."""
@@ -202,6 +230,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _let_go(self, consumer: AIOKafkaConsumer, patience_s: float) -> None:
         lanes, self._lanes = self._lanes, {}
+        self._unplaced = set()
         if lanes:
             await asyncio.gather(*(lane.stop(patience_s) for lane in lanes.values()))
             with suppress(*BROKER_ERRORS):

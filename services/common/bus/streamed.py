@@ -26,6 +26,7 @@ from services.common.bus.connection import (
     start,
     wait_for_topics,
 )
+from services.common.bus.gaps import NO_RESET, poll
 from services.common.bus.rivals import client_id, give_way
 from services.common.bus.shared import POLL_MS, REVOKE_S, STOP_S
 from services.common.bus.suspects import Suspects
@@ -118,6 +119,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             group_id=self._group,
             group_instance_id=instance_id(self._group, self._settings.replica, self._stream.topics),
             partition_assignment_strategy=(CoPartitioned if self._stream.scope == "partition" else OneOwner,),
+            **NO_RESET,
             **(lingering(self._stream.linger_ms) or {"fetch_max_wait_ms": FETCH_WAIT_MS}),
         )
 
@@ -127,7 +129,7 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             silent = time.monotonic() - heard > SILENT_S
             if silent:
                 await self._rest()
-            found = await consumer.getmany(timeout_ms=LOOK_MS if silent else POLL_MS)
+            found = await poll(consumer, LOOK_MS if silent else POLL_MS)
             if found:
                 heard = time.monotonic()
             for place, records in found.items():

@@ -8,18 +8,18 @@ a moment after its acknowledgement, and only a new start waits for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, ProducerFenced
 
-from services.common.bus.api import Delivery, Outcome, Record, Stream
-from services.common.bus.backlog import starts_of
+from services.common.bus.api import Delivery, Outcome, Position, Record, Stream
 from services.common.bus.cloudevents import Raw, decode
 from services.common.bus.connection import BROKER_ERRORS, close, make_producer, start
 from services.common.bus.deadletter import letter_of
+from services.common.bus.gaps import starts_or_refusal
 from services.common.bus.lanes import Queue
 from services.common.bus.producing import raw_of, send_all
 from services.common.bus.suspects import Progress, Suspects
@@ -163,14 +163,22 @@ class StreamUnit:
         self.queue.clear()
         self._progress = Progress()
         self._deliveries = ()
-        for place, offset in (await starts_of(self._consumer, self._stream.handler, self._places)).items():
-            self._consumer.seek(place, offset)
-        await self._stream.processor.restore(self._number, self._bus)
+        await self._seek({})
+        reached = await self._stream.processor.restore(self._number, self._bus)
+        if reached:
+            await self._seek(reached)
         self.queue.clear()
         self._paused = True
         self._regulate()
         self.waiting = ""
         log.info("unit_restored", handler=self._stream.handler, unit=self._number)
+
+    async def _seek(self, reached: Mapping[Position, int]) -> None:
+        """Raises `Unavailable` where records are missing that must not be."""
+        stream = self._stream
+        starts = await starts_or_refusal(self._consumer, stream.handler, self._places, stream.gap_advice, reached)
+        for place, offset in starts.items():
+            self._consumer.seek(place, offset)
 
     async def _undone(self, error: Exception, delay: float, outcome: str) -> None:
         """Nothing of the step is visible: stop reading, wait, and start over."""

@@ -17,6 +17,7 @@ from services.local.cli import (
     lineage,
     models,
     monitor,
+    monitor_gaps,
     monitor_incidents,
     monitor_replays,
     serving,
@@ -52,6 +53,7 @@ app.add_typer(cameras.app, name="cameras")
 app.add_typer(models.app, name="models")
 monitor_replays.add_to(monitor.app)
 monitor_incidents.add_to(monitor.app)
+monitor_gaps.add_to(monitor.app)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(topics.app, name="topics")
 app.add_typer(deadletters.app, name="dlq")

@@ -202,13 +202,14 @@ class Order(IntEnum):
     MUTE = 2
     PLAN = 3
     CANCEL = 4
+    ACCEPT_GAPS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
     """Somebody acknowledges or mutes an incident (`subject`; `until` 0: until it is over), or announces a change
     (`subject` is the plan's id) of `cameras` (ids with * and ?) that have all of `labels`, from `since` to `until`, or
-    cancels it.
+    cancels it; or lets a handler (`subject`) go on without records that are missing.
     """
 
     at: float

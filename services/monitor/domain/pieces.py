@@ -178,6 +178,14 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
         engine.models[name] = watch
 
 
+def judged_until(pieces: Mapping[str, bytes]) -> tuple[float, dict[str, int]]:
+    """Event time, and the next offset of each source, up to which the state of these pieces has judged; (0, nothing)
+    for none, or codec 1.
+    """
+    gate = load(pieces[_MERGE])[4:] if _MERGE in pieces else []
+    return (gate[0][0], dict(gate[0][1])) if gate else (0.0, {})
+
+
 def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[str, bytes]) -> None:
     found: list[Any] = []
     for slot in range(_label_slots(watch)):

@@ -34,6 +34,7 @@ from services.monitor.domain.tables import (
     Table,
     Warehouse,
 )
+from services.monitor.errors import GAP_ADVICE
 
 _BATCH: Final = 2000
 _LINGER_MS: Final = 1000  # ClickHouse wants few inserts of many rows.
@@ -42,8 +43,9 @@ _LINGER_MS: Final = 1000  # ClickHouse wants few inserts of many rows.
 def subscribe(bus: Bus, warehouse: Warehouse) -> None:
     """Declare what analytics hear: each batch of a partition is one insert, trimmed by what is there already."""
     for topic, handler, table, row in stored():
+        store = _storer(warehouse, table, row)
         bus.subscribe(
-            Subscription(topic, handler, _storer(warehouse, table, row), max_batch=_BATCH, linger_ms=_LINGER_MS)
+            Subscription(topic, handler, store, max_batch=_BATCH, linger_ms=_LINGER_MS, gap_advice=GAP_ADVICE)
         )
 
 

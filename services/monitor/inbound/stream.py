@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
@@ -24,6 +24,7 @@ from irisloop.topics import (
 from services.common.bus import Bus, Delivery, Event, Outcome, Position, Stream
 from services.common.errors import InvalidMessage, PoisonedDelivery
 from services.common.metrics import (
+    BUS_LOST,
     MONITOR_CHALLENGER_E_VALUE,
     MONITOR_CHALLENGER_PAIRS,
     MONITOR_FINDINGS,
@@ -35,12 +36,14 @@ from services.common.metrics import (
 from services.common.telemetry import log
 from services.monitor import wire
 from services.monitor.domain.events import Judged
-from services.monitor.domain.pieces import KEYFRAME
+from services.monitor.domain.pieces import KEYFRAME, judged_until
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.snapshot import CODEC
 from services.monitor.domain.ticks import Arrival, Tick
+from services.monitor.errors import GAP_ADVICE
 from services.monitor.handlers import Judge, Judgement
 from services.monitor.inbound.gauges import Gauges
+from services.monitor.wire_fleet import gaps_in_words
 from services.monitor.wire_quality import truth_of
 
 _BATCH: Final = 1000
@@ -80,18 +83,19 @@ class DriftStream:
 
     def stream(self) -> Stream:
         """For `Bus.stream`: one active judge over all partitions; a second instance fences the first."""
-        return Stream(INPUTS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS)
+        return Stream(INPUTS, HANDLER, self, scope="all", max_batch=_BATCH, linger_ms=_LINGER_MS, gap_advice=GAP_ADVICE)
 
     def waiting_for(self) -> str:
         """What keeps the judge from working."""
         return "" if self.restored else "the judge's state"
 
-    async def restore(self, unit: int, bus: Bus) -> None:
+    async def restore(self, unit: int, bus: Bus) -> Mapping[Position, int]:
         """Read what was written since the newest keyframe; earlier codecs are read, pieces of a later one left out."""
         pieces = await read_snapshot(bus)
         await asyncio.to_thread(self._judge.restore, pieces)
         self._silent, self._ticks_read, self.restored = 0, 0, True
         log.info("judge_restored", pieces=len(pieces))
+        return {place_of_source(source): end for source, end in judged_until(pieces)[1].items()}
 
     async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
         """Judge a batch. Raises `PoisonedDelivery` for a record that breaks its contract."""
@@ -103,6 +107,7 @@ class DriftStream:
             if ticks:
                 self._ticks_read = ticks[-1][0] + 1
             judgement = await asyncio.to_thread(self._judge.take, arrivals, ticks)
+        _note_gaps(batch)
         return self._outcome(judgement)
 
     async def _keep_pace(self, size: int) -> None:
@@ -178,6 +183,15 @@ def _show(judged: Judged) -> None:
     MONITOR_CHALLENGER_PAIRS.labels(judged.model).set(judged.pairs)
     for test in judged.tests:
         MONITOR_CHALLENGER_E_VALUE.labels(judged.model, test.name).set(test.e_value)
+
+
+def _note_gaps(batch: Sequence[Delivery[Any]]) -> None:
+    """What somebody lets a handler go on without is lost from now on, and no longer refused."""
+    for delivery in batch:
+        if delivery.record.topic == COMMAND_GIVEN.name and delivery.value.HasField("accept_gaps"):
+            accepted = delivery.value.accept_gaps
+            BUS_LOST.labels(accepted.handler).inc(sum(max(g.oldest - g.wanted, 1) for g in accepted.gaps))
+            log.warning("gaps_accepted", by=delivery.value.by, why=delivery.value.why, what=gaps_in_words(accepted))
 
 
 def _heard(batch: Sequence[Delivery[Any]]) -> tuple[list[Arrival], list[tuple[int, Tick]]]:

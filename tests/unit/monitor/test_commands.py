@@ -17,6 +17,7 @@ from irisloop.topics import CAMERA_CHANGED, COMMAND_GIVEN
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.errors import Conflict, InvalidMessage, NotFound, Unavailable
 from services.common.http import create_http
+from services.common.metrics import BUS_LOST
 from services.monitor.answering import Answers
 from services.monitor.commands import Commands
 from services.monitor.domain.case import Case
@@ -28,6 +29,7 @@ from services.monitor.inbound.http_incidents import routes as incident_routes
 from services.monitor.inbound.stream import DriftStream
 from services.monitor.outbound.clickhouse import NoAnalytics
 from services.monitor.queries import Reader
+from services.monitor.wire_fleet import command_event
 from tests.unit.monitor.worlds import policy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -99,6 +101,23 @@ async def test_a_plan_is_announced_listed_and_cancelled(house: House) -> None:
     assert await house.commands.plans(True) == []
     (plan,) = await house.commands.plans(False)
     assert plan.cancelled_by == "bob"
+
+
+async def test_going_on_without_missing_records_stands_in_the_history_of_open_incidents_and_is_counted(
+    house: House,
+) -> None:
+    before = BUS_LOST.labels("judge-drift")._value.get()
+    command = pb.CommandGiven(id="gone", by="ada", why="disk full")
+    command.given_at.FromDatetime(NOW + timedelta(days=2))
+    command.accept_gaps.handler = "judge-drift"
+    command.accept_gaps.gaps.add(topic="t.v1", partition=3, wanted=100, oldest=150)
+    command.accept_gaps.judged_until.FromDatetime(NOW)
+    await house.bus.publish([command_event(command)])
+    found = await house.incident()
+    (line,) = found.history
+    assert (line.what, line.by, line.at.ToDatetime(tzinfo=UTC)) == ("records missing", "ada", NOW)
+    assert line.why == "disk full; judge-drift goes on without offsets of t.v1/3 from 100 to 150"
+    assert BUS_LOST.labels("judge-drift")._value.get() == before + 50
 
 
 async def test_what_a_camera_is_comes_from_ingest(house: House) -> None:

@@ -17,6 +17,9 @@ def carry_out(item: Commanded, board: Board, watches: Iterable[ModelWatch]) -> N
         board.announce(item)
     elif item.order is Order.CANCEL:
         board.cancel(item)
+    elif item.order is Order.ACCEPT_GAPS:
+        for case in (case for watch in watches for case in watch.cases):
+            case.note(item.at, "records missing", item.by, item.why)
     else:
         for watch in watches:
             _of_incident(item, watch)

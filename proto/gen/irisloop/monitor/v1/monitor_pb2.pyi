@@ -735,6 +735,68 @@ class CancelPlan(_message.Message):
 Global___CancelPlan: _TypeAlias = CancelPlan  # noqa: Y015
 
 @_typing.final
+class RecordGap(_message.Message):
+    """Offsets of a partition that retention removed before they were read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    partition: _builtins.int
+    wanted: _builtins.int
+    """The offset that was to be read next, and the one that it goes on from."""
+    oldest: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        wanted: _builtins.int = ...,
+        oldest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest", b"oldest", "partition", b"partition", "topic", b"topic", "wanted", b"wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordGap: _TypeAlias = RecordGap  # noqa: Y015
+
+@_typing.final
+class AcceptGaps(_message.Message):
+    """A handler that had refused to pass over missing records goes on without them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLER_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
+    JUDGED_UNTIL_FIELD_NUMBER: _builtins.int
+    handler: _builtins.str
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordGap]: ...
+    @_builtins.property
+    def judged_until(self) -> _timestamp_pb2.Timestamp:
+        """The event time up to which the judge had judged: that is where it hears of this."""
+
+    def __init__(
+        self,
+        *,
+        handler: _builtins.str = ...,
+        gaps: _abc.Iterable[Global___RecordGap] | None = ...,
+        judged_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["judged_until", b"judged_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gaps", b"gaps", "handler", b"handler", "judged_until", b"judged_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptGaps: _TypeAlias = AcceptGaps  # noqa: Y015
+
+@_typing.final
 class CommandGiven(_message.Message):
     """What somebody wants of the monitor. It is carried out at its place in the order of events."""
 
@@ -748,6 +810,7 @@ class CommandGiven(_message.Message):
     MUTE_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    ACCEPT_GAPS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The same id again is the same command again."""
     by: _builtins.str
@@ -762,6 +825,8 @@ class CommandGiven(_message.Message):
     def plan(self) -> Global___PlanChange: ...
     @_builtins.property
     def cancel(self) -> Global___CancelPlan: ...
+    @_builtins.property
+    def accept_gaps(self) -> Global___AcceptGaps: ...
     def __init__(
         self,
         *,
@@ -773,12 +838,13 @@ class CommandGiven(_message.Message):
         mute: Global___Mute | None = ...,
         plan: Global___PlanChange | None = ...,
         cancel: Global___CancelPlan | None = ...,
+        accept_gaps: Global___AcceptGaps | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "cancel", b"cancel", "command", b"command", "given_at", b"given_at", "mute", b"mute", "plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept_gaps", b"accept_gaps", "acknowledge", b"acknowledge", "cancel", b"cancel", "command", b"command", "given_at", b"given_at", "mute", b"mute", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "by", b"by", "cancel", b"cancel", "command", b"command", "given_at", b"given_at", "id", b"id", "mute", b"mute", "plan", b"plan", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_gaps", b"accept_gaps", "acknowledge", b"acknowledge", "by", b"by", "cancel", b"cancel", "command", b"command", "given_at", b"given_at", "id", b"id", "mute", b"mute", "plan", b"plan", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["acknowledge", "mute", "plan", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["acknowledge", "mute", "plan", "cancel", "accept_gaps"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
