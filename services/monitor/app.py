@@ -14,7 +14,6 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.http import create_http
 from services.common.runtime import Application
-from services.monitor.answering import Answers
 from services.monitor.commands import Commands
 from services.monitor.domain.history import CLOSED
 from services.monitor.domain.notices import AnyTarget, targets_of
@@ -66,14 +65,13 @@ def build(settings: MonitorSettings | None = None, bus: Bus | None = None) -> Ap
             tasks["sql"] = _sql(settings, warehouse)
     reader = Reader(judge, accuracy, history)
     http = create_http("monitor")
-    answers = Answers(judge, bus)
     commands = Commands(judge, bus.publish, waiting)
-    http.include_router(routes(reader, answers))
+    http.include_router(routes(reader))
     http.include_router(view_routes(reader))
     http.include_router(incident_routes(reader, commands))
 
     def add_services(server: grpc.aio.Server) -> None:
-        servicer = MonitorServicer(reader, answers, commands)
+        servicer = MonitorServicer(reader, commands)
         monitor_pb2_grpc.add_MonitorServiceServicer_to_server(servicer, server)
 
     return Application(

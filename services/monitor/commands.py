@@ -1,5 +1,6 @@
-"""What people may do about incidents: each command is checked, made an event, and carried out by the judge at its
-place in the order of events, so that a replay does the same.
+"""What people may do: each word is checked, made an event, and carried out by the judge at its place in the order of
+events, so that a replay does the same. An answer about a retraining has a topic of its own, `retrain answered`; every
+other word is a `command given`.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
+from irisloop.topics import RETRAIN_ANSWERED
 
 from services.common.bus import Event
 from services.common.errors import Conflict, InvalidMessage, Unavailable
+from services.monitor.domain.deciding import AWAITS_PERSON
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.fleet.board import Plan
 from services.monitor.domain.retraining import derive
-from services.monitor.errors import UnknownIncident, UnknownPlan
+from services.monitor.errors import NothingToAnswer, UnknownIncident, UnknownPlan
 from services.monitor.handlers import Judge
 from services.monitor.wire_fleet import command_event
 from services.monitor.wire_time import seconds
@@ -43,6 +47,23 @@ class Commands:
         self._publish = publish
         self._waiting_for = waiting_for
         self._clock = clock
+
+    async def answer(self, request: pb.AnswerRetrainRequest, by: str) -> pb.RetrainAnswered:
+        """Approve or refuse the retraining that waits for a person. Raises `InvalidMessage`, `NothingToAnswer`."""
+        if not request.model:
+            raise InvalidMessage("model is empty: name the model whose retraining you answer", field="model")
+        answer = pb.RetrainAnswered(
+            id=str(uuid4()),
+            model=request.model,
+            incident_id=await self._look(lambda engine: _awaiting(engine, request)),
+            approved=request.approve,
+            answered_by=request.answered_by or by,
+            reason=request.reason,
+        )
+        at = self._clock()
+        answer.answered_at.FromDatetime(at)
+        await self._publish([Event(RETRAIN_ANSWERED, answer.model, answer, answer.id, at)])
+        return answer
 
     async def acknowledge(self, request: pb.AcknowledgeIncidentRequest, by: str) -> str:
         """Somebody has taken an incident on; returns the command's id. Raises `UnknownIncident`."""
@@ -127,6 +148,14 @@ class Commands:
         command.given_at.FromDatetime(self._clock())
         await self._publish([command_event(command)])
         return command.id
+
+
+def _awaiting(engine: Engine, request: pb.AnswerRetrainRequest) -> str:
+    watch = engine.models.get(request.model)
+    for case in watch.cases if watch is not None else ():
+        if request.incident_id in ("", case.id) and AWAITS_PERSON in case.refused and not case.answer:
+            return case.id
+    raise NothingToAnswer(f"no retraining of {request.model} waits for a person", field="model")
 
 
 def _is_open(engine: Engine, id_: str) -> bool | None:

@@ -10,7 +10,6 @@ from irisloop.monitor.v1 import monitor_pb2_grpc
 
 from services.common.grpc import principal
 from services.monitor import queries
-from services.monitor.answering import Answers
 from services.monitor.commands import Commands
 from services.monitor.wire_fleet import plan_message
 
@@ -18,11 +17,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
-    """Each call is a query, an answer or a command; errors are mapped by the kit's interceptor."""
+    """Each call is a query or a command; errors are mapped by the kit's interceptor."""
 
-    def __init__(self, reader: queries.Reader, answers: Answers, commands: Commands) -> None:
+    def __init__(self, reader: queries.Reader, commands: Commands) -> None:
         self._reader = reader
-        self._answers = answers
         self._commands = commands
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
@@ -35,7 +33,7 @@ class MonitorServicer(monitor_pb2_grpc.MonitorServiceServicer):
         return await self._reader.decisions(request)
 
     async def AnswerRetrain(self, request: pb.AnswerRetrainRequest, context: Context) -> pb.AnswerRetrainResponse:
-        return await self._answers.take(request)
+        return pb.AnswerRetrainResponse(answer=await self._commands.answer(request, principal(context)))
 
     async def GetAccuracy(self, request: pb.GetAccuracyRequest, context: Context) -> pb.GetAccuracyResponse:
         return await self._reader.accuracy(request)

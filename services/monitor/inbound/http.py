@@ -7,23 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Query
 from irisloop.monitor.v1 import monitor_pb2 as pb
-from pydantic import BaseModel
 
 from services.monitor import queries
-from services.monitor.answering import Answers
 from services.monitor.inbound.json import as_json, stamp
 
 
-class Answer(BaseModel):
-    """A person's word on a retraining that waits for it."""
-
-    approve: bool
-    incident_id: str = ""
-    reason: str = ""
-    answered_by: str = ""
-
-
-def routes(reader: queries.Reader, answers: Answers) -> APIRouter:
+def routes(reader: queries.Reader) -> APIRouter:
     """The router; times are RFC 3339."""
     router = APIRouter(prefix="/api/v1", tags=["monitor"])
 
@@ -41,10 +30,6 @@ def routes(reader: queries.Reader, answers: Answers) -> APIRouter:
     @router.get("/decisions")
     async def decisions(model: str = "", limit: int = 100, since: datetime | None = None) -> dict[str, Any]:
         return as_json(await reader.decisions(pb.ListDecisionsRequest(model=model, limit=limit, since=stamp(since))))
-
-    @router.post("/models/{model}/retrain-answers")
-    async def answer_retrain(model: str, body: Answer) -> dict[str, Any]:
-        return as_json(await answers.take(pb.AnswerRetrainRequest(model=model, **body.model_dump())))
 
     @router.get("/challenges")
     async def challenges(model: str = "") -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What people do about incidents, by HTTP: the same commands as by gRPC. An accepted command is carried out within
-seconds; its effect is in the incident's history.
+"""What people do about incidents and the retraining they ask for, by HTTP: the same commands as by gRPC. An accepted
+command is carried out within seconds; its effect is in the incident's history.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ class PlanBody(CommandBody):
     ends_at: AwareDatetime
 
 
+class Answer(BaseModel):
+    """A person's word on a retraining that waits for it."""
+
+    approve: bool
+    incident_id: str = ""
+    reason: str = ""
+    answered_by: str = ""
+
+
 def routes(reader: queries.Reader, commands: Commands) -> APIRouter:
     """The router; times are RFC 3339 with a zone."""
     router = APIRouter(prefix="/api/v1", tags=["monitor"])
@@ -60,6 +69,11 @@ def routes(reader: queries.Reader, commands: Commands) -> APIRouter:
         if body.until is not None:
             request.until.FromDatetime(body.until)
         return {"command_id": await commands.mute(request, who)}
+
+    @router.post("/models/{model}/retrain-answers")
+    async def answer_retrain(model: str, body: Answer, who: Principal) -> dict[str, Any]:
+        answer = await commands.answer(pb.AnswerRetrainRequest(model=model, **body.model_dump()), who)
+        return as_json(pb.AnswerRetrainResponse(answer=answer))
 
     @router.get("/plans")
     async def plans(open: bool = False) -> dict[str, Any]:

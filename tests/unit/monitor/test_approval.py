@@ -9,9 +9,9 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.topics import RETRAIN_ANSWERED
 
 from services.common.bus import MemoryBus
-from services.common.errors import InvalidMessage
+from services.common.errors import InvalidMessage, Unavailable
 from services.monitor import wire
-from services.monitor.answering import Answers
+from services.monitor.commands import Commands
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Alert, Answered, Refusal, Request
 from services.monitor.domain.pieces import Snapshots, rebuild
@@ -66,15 +66,20 @@ async def test_an_answer_is_an_event_and_only_what_waits_can_be_answered() -> No
         world.heard(engine.feed(batch))
     judge, bus = Judge(engine.policy), MemoryBus(service="monitor")
     judge.restore(dict(Snapshots().changed(engine)))
-    answers = Answers(judge, bus)
+    waiting = ""
+    commands = Commands(judge, bus.publish, lambda: waiting)
     with pytest.raises(InvalidMessage, match="model is empty"):
-        await answers.take(pb.AnswerRetrainRequest())
+        await commands.answer(pb.AnswerRetrainRequest(), "local")
     for request in (pb.AnswerRetrainRequest(model="other"), pb.AnswerRetrainRequest(model="m", incident_id="x")):
         with pytest.raises(NothingToAnswer, match="waits for a person"):
-            await answers.take(request)
-    said = await answers.take(pb.AnswerRetrainRequest(model="m", approve=True, answered_by="ann"))
+            await commands.answer(request, "local")
+    waiting = "the judge's state"
+    with pytest.raises(Unavailable, match="waits for the judge's state"):
+        await commands.answer(pb.AnswerRetrainRequest(model="m", approve=True), "local")
+    waiting = ""
+    said = await commands.answer(pb.AnswerRetrainRequest(model="m", approve=True), "ann")
     (heard,) = bus.events(RETRAIN_ANSWERED)
-    assert heard.value == said.answer
+    assert heard.value == said
     item = wire.input_of(heard)
     assert isinstance(item, Answered)
     case = engine.models["m"].case

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +18,6 @@ from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.errors import Conflict, InvalidMessage, NotFound, Unavailable
 from services.common.http import create_http
 from services.common.metrics import BUS_LOST
-from services.monitor.answering import Answers
 from services.monitor.commands import Commands
 from services.monitor.domain.case import Case
 from services.monitor.domain.events import Cause, Incident
@@ -180,7 +179,7 @@ async def test_a_monitor_that_does_not_judge_says_so(house: House) -> None:
 @pytest.fixture
 async def client(house: House) -> AsyncIterator[httpx.AsyncClient]:
     http: FastAPI = create_http("monitor")
-    http.include_router(routes(house.reader, cast(Answers, None)))
+    http.include_router(routes(house.reader))
     http.include_router(incident_routes(house.reader, house.commands))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=http), base_url="http://monitor") as opened:
         yield opened

@@ -15,7 +15,6 @@ from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.errors import InvalidMessage
 from services.common.http import create_http
 from services.monitor import wire, wire_quality
-from services.monitor.answering import Answers
 from services.monitor.domain.policy import Policy, QualityPolicy
 from services.monitor.errors import UnknownModel
 from services.monitor.handlers import Judge
@@ -151,7 +150,7 @@ async def test_what_has_a_place_in_the_image_is_not_compared_with_a_class_for_th
 
 async def test_http_answers_the_same_and_refuses_what_it_does_not_know(reader: Reader) -> None:
     app = create_http("monitor")
-    app.include_router(routes(reader, Answers(reader.judge, MemoryBus())))
+    app.include_router(routes(reader))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
         answer = (await client.get("/api/v1/quality", params={"model": "m", "by": "camera"})).json()
         assert [one["camera_id"] for one in answer["segments"]] == ["camera-0", "camera-1"]

@@ -10,7 +10,6 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.common.bus import MemoryBus
 from services.common.http import create_http
-from services.monitor.answering import Answers
 from services.monitor.app import build, read_policy
 from services.monitor.domain.events import Request
 from services.monitor.errors import AnalyticsClosed, BrokenPolicy, UnknownModel
@@ -42,7 +41,7 @@ def judged() -> Judge:
 @pytest.fixture
 async def http(judged: Judge) -> AsyncIterator[httpx.AsyncClient]:
     app = create_http("monitor")
-    app.include_router(routes(Reader(judged, Counted()), Answers(judged, MemoryBus())))
+    app.include_router(routes(Reader(judged, Counted())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
         yield client
 

@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
-from services.common.bus import MemoryBus
 from services.monitor import queries
-from services.monitor.answering import Answers
 from services.monitor.commands import Commands
 from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
 from services.monitor.domain.history import CLOSED, Decided, History, Line, Release, Span
@@ -99,7 +97,7 @@ async def test_a_model_that_nobody_knows_has_no_report(drifted: Judge) -> None:
 
 async def test_over_grpc_an_incident_is_explained_and_missing_frames_are_said(drifted: Judge) -> None:
     reader = queries.Reader(drifted, cast(queries.AccuracySource, None))
-    servicer = MonitorServicer(reader, Answers(drifted, MemoryBus()), cast(Commands, None))
+    servicer = MonitorServicer(reader, cast(Commands, None))
     wanted = drifted.look(lambda engine: engine.models["m"].incidents[-1].id)
     context = cast("object", None)
     said = await servicer.ExplainIncident(pb.ExplainIncidentRequest(id=wanted), context)  # type: ignore[arg-type]
