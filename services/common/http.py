@@ -47,11 +47,13 @@ def create_http(
 ) -> FastAPI:
     """An application with /healthz, /readyz and /metrics; `ready` says what is waited for, or "".
 
-    The runtime adds the reasons that it knows to `app.state.waits`.
+    The runtime adds the reasons that it knows to `app.state.waits`; `app.state.unsent()` says how many bytes of answers
+    its clients have not taken.
     """
     app = FastAPI(title=f"Irisloop {service}", version="1")
     waits: list[Callable[[], str]] = [ready] if ready is not None else []
     app.state.waits = waits
+    app.state.unsent = lambda: 0
     _add_health(app, service, waits)
     _add_errors(app)
     app.add_middleware(Gate, max_body_bytes=max_body_bytes)

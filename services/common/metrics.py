@@ -215,6 +215,10 @@ SERVING_CHILD_RESTARTS: Final = Counter(
     "Times that a process beside serving had to be started anew; process: publisher, shadow.",
     ["process"],
 )
+SERVING_UNREAD: Final = Gauge(
+    "irisloop_serving_unread_bytes",
+    "Bytes of answers that wait for their readers, of the large ones where the transport is grpcio.",
+)
 SERVING_SPOOL_BYTES: Final = Gauge(
     "irisloop_serving_spool_bytes", "Clients' predictions on disk that Kafka has not taken yet."
 )

@@ -87,6 +87,7 @@ class Servers:
             timeout_graceful_shutdown=int(GRACE_S),
         )
         self._http = QuietServer(config)
+        http.state.unsent = self._unsent
         self._serving: asyncio.Task[None] | None = None
         self._following: list[asyncio.Task[None]] = []
         self._metrics: Callable[[], None] | None = None
@@ -114,6 +115,10 @@ class Servers:
             asyncio.create_task(self._look_over(), name="doorkeeper"),
         ]
         return ports
+
+    def _unsent(self) -> int:
+        """Bytes of HTTP answers that their clients have not taken; from any thread."""
+        return sum(one.transport.get_write_buffer_size() for one in list(self._http.server_state.connections))
 
     async def stop(self) -> None:
         """Take no new calls, let those in hand end within a grace, and close."""

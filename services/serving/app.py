@@ -16,6 +16,7 @@ from irisloop.serving.v1 import serving_pb2_grpc
 from services.common.bus import Bus, KafkaBus
 from services.common.database import Database
 from services.common.http import create_http
+from services.common.metrics import SERVING_UNREAD
 from services.common.objects import ObjectStore
 from services.common.runtime import Application
 from services.common.signing import Verifier
@@ -39,7 +40,8 @@ from services.serving.inbound.http import routes as http_routes
 from services.serving.inbound.kafka import Listener
 from services.serving.inbound.native import NativeFront
 from services.serving.inbound.oip import InferenceService
-from services.serving.inbound.v2.app import InferenceApp
+from services.serving.inbound.unread import Unread
+from services.serving.inbound.v2.app import ROAD, InferenceApp
 from services.serving.outbound.allocator import keep_large_blocks_apart
 from services.serving.outbound.backends.onnx import Options
 from services.serving.outbound.backends.opening import Opener
@@ -100,7 +102,10 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
     restricted = Restrictions.parse(settings.grpc_restricted)
     controls = Controls(lambda: routes.table)
     memory = SharedMemory(regions, offered=settings.shared_memory)
-    service = InferenceService(inference, catalog, memory, controls, restricted)
+    unread = Unread(settings.unread_mb << 20)
+    unread.add_road(ROAD, lambda: http.state.unsent())
+    SERVING_UNREAD.set_function(unread.waiting)
+    service = InferenceService(inference, catalog, memory, controls, restricted, unread)
     parts.servicers.append(lambda server: server.add_generic_rpc_handlers((service,)))
 
     def add_services(server: grpc.aio.Server) -> None:
@@ -115,7 +120,7 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
         http=http,
         grpc=add_services,
         max_message_bytes=settings.max_request_mb << 20,
-        front=_front(settings, inference, restricted),
+        front=_front(settings, inference, restricted, unread),
         wrap=lambda inner: InferenceApp(
             inner,
             inference,
@@ -124,16 +129,19 @@ def build(settings: ServingSettings | None = None, bus: Bus | None = None) -> Ap
             controls,
             Restrictions.parse(settings.http_restricted, prefix=""),
             settings.max_request_mb << 20,
+            unread,
         ),
         ready=parts.ready,
     )
 
 
-def _front(settings: ServingSettings, inference: Inference, restricted: Restrictions) -> NativeFront | None:
+def _front(
+    settings: ServingSettings, inference: Inference, restricted: Restrictions, unread: Unread
+) -> NativeFront | None:
     """What takes gRPC calls before grpcio does. Raises `CannotStart` where it cannot do what the settings want."""
     if settings.transport == "grpcio":
         return None
-    return NativeFront(inference, restricted, settings.max_request_mb << 20, settings.queue)
+    return NativeFront(inference, restricted, settings.max_request_mb << 20, settings.queue, unread)
 
 
 def _add_folder(

@@ -75,6 +75,11 @@ class ServingSettings(ServiceSettings):
     max_request_mb: int = Field(default=64, ge=1, le=2047)
     """Largest request and answer, MiB."""
 
+    unread_mb: int = Field(default=512, ge=1)
+    """Answers above 64 KiB that wait for their readers, over all transports, MiB; further ones are answered
+    UNAVAILABLE (HTTP 503) instead.
+    """
+
     grpc_restricted: tuple[str, ...] = ()
     """`<group,...>:<header>=<value>`: calls of these groups need the header (with Triton's prefix) to say the value."""
 

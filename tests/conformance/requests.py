@@ -9,11 +9,16 @@ from tests.conformance.table.control import CONTROL
 from tests.conformance.table.good import GOOD
 from tests.conformance.table.memory import MEMORY
 from tests.conformance.table.metadata import METADATA
+from tests.conformance.table.nonfinite import NONFINITE
 from tests.conformance.table.refused_grpc import REFUSED_GRPC
 from tests.conformance.table.refused_http import REFUSED_HTTP
 from tests.conformance.table.streams import STREAMS
 
-REQUESTS: Final[tuple[Case, ...]] = (*METADATA, *GOOD, *REFUSED_GRPC, *REFUSED_HTTP, *STREAMS, *MEMORY, *CONTROL)
+REQUESTS: Final[tuple[Case, ...]] = (
+    *(*METADATA, *GOOD, *NONFINITE),
+    *(*REFUSED_GRPC, *REFUSED_HTTP),
+    *(*STREAMS, *MEMORY, *CONTROL),
+)
 
 
 def by_name() -> dict[str, Case]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -86,10 +87,14 @@ def decode(datatype: str, raw: bytes) -> list[Any]:
 
 
 def rounded(values: Any) -> Any:
-    """Floats to the digits that are compared, at any depth; all else as it is."""
+    """Floats to the digits that are compared, at any depth, and as text where they are no numbers; all else as it
+    is.
+    """
     if isinstance(values, list):
         return [rounded(value) for value in values]
-    return float(f"{values:.{DIGITS}g}") if isinstance(values, float) else values
+    if not isinstance(values, float):
+        return values
+    return float(f"{values:.{DIGITS}g}") if isfinite(values) else str(values)
 
 
 def text(value: bytes) -> str:

@@ -17,13 +17,16 @@ from services.common.servers import CannotStart
 from services.common.telemetry import log
 from services.serving.domain.restrictions import Restrictions
 from services.serving.domain.work import Work
+from services.serving.errors import Overloaded
 from services.serving.handlers.inference import Inference
 from services.serving.inbound.intake import Arrival, Intake
 from services.serving.inbound.oip import INFER, KEY, SERVICE, TRACEPARENT
 from services.serving.inbound.statuses import status_of
 from services.serving.inbound.tensors import call_of, response_of
+from services.serving.inbound.unread import Unread
 from services.serving.inbound.wire import model_of, request_of, response_bytes
 
+ROAD: Final = "pygrpc"
 AT_ONCE: Final = 64
 """Calls read and run before the next ones are looked for."""
 OFF_THE_WIRE: Final = 4096
@@ -43,7 +46,9 @@ HELP: Final = (
 class NativeFront:
     """Takes calls in one thread of its own; quick models run right there, others on the pool."""
 
-    def __init__(self, inference: Inference, restrictions: Restrictions, max_bytes: int, most_waiting: int) -> None:
+    def __init__(
+        self, inference: Inference, restrictions: Restrictions, max_bytes: int, most_waiting: int, unread: Unread
+    ) -> None:
         """`max_bytes`: of a request; `most_waiting`: calls that are not read yet. Nothing listens before `start`.
 
         Raises `CannotStart` when the package is not installed.
@@ -57,6 +62,10 @@ class NativeFront:
         self._restrictions = restrictions
         self._max_bytes = max_bytes
         self._intake = Intake(most_waiting, lambda payload: inference.patience_ns(model_of(payload)))
+        self._unread = unread
+        self._answered = 0
+        """Bytes of all answers."""
+        self._counting = threading.Lock()
         self._front: Any = None
         self._open: dict[int, Work | None] = {}
         self._stopping = False
@@ -68,12 +77,14 @@ class NativeFront:
             [(f"/{SERVICE.full_name}/{INFER}", False)],
             io_threads=1,
             call_details=True,
+            metrics=True,
             keepalive_time_ms=PING_MS,
             keepalive_timeout_ms=PING_TIMEOUT_MS,
         )
         front.set_fallback(fallback)
         front.start()
         self._front = front
+        self._unread.add_road(ROAD, self._unsent)
         threading.Thread(target=self._serve, name="pygrpc", daemon=True).start()
         return int(front.bound_port)
 
@@ -148,10 +159,28 @@ class NativeFront:
             self._front.fail(identity, *_failed(answer))
             return
         try:
-            self._front.respond(identity, response_bytes(*response_of(answer)))
+            self._respond(identity, response_bytes(*response_of(answer)))
+        except Overloaded as error:
+            self._front.fail(identity, *_failed(error))
         except Exception as error:
             log.error("answer_failed", error=repr(error), exc_info=error)
             self._front.fail(identity, *_failed(error))
+
+    def _respond(self, identity: int, answer: bytes) -> None:
+        """Raises `Overloaded` where too much waits for its readers."""
+        held = self._unread.take(len(answer))
+        if self._front.respond(identity, answer):
+            with self._counting:
+                self._answered += len(answer)
+            self._unread.pass_on(ROAD, held)
+        else:  # its caller went away
+            self._unread.give(held)
+
+    def _unsent(self) -> int:
+        """Bytes that were answered in calls that have not ended: a call ends when its client has taken all of it."""
+        method = self._front.metrics()["methods"][f"/{SERVICE.full_name}/{INFER}"]
+        with self._counting:
+            return max(self._answered - sum(ended["sent"]["sum"] for ended in method["status"].values()), 0)
 
     def _about(self, metadata: Any) -> tuple[str, str]:
         key = traceparent = ""

@@ -22,6 +22,7 @@ from services.serving.inbound import messages
 from services.serving.inbound.statuses import abort
 from services.serving.inbound.streams import Stream
 from services.serving.inbound.tensors import call_of, response_of
+from services.serving.inbound.unread import Unread
 from services.serving.inbound.wire import Request, request_of, response_bytes
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,8 +47,10 @@ class InferenceService(grpc.GenericRpcHandler):
         memory: SharedMemory,
         controls: Controls,
         restrictions: Restrictions,
+        unread: Unread,
     ) -> None:
         self._inference = inference
+        self._unread = unread
         self._restrictions = restrictions
         operations = Operations(catalog, memory, controls)
         self._methods = {
@@ -85,8 +88,10 @@ class InferenceService(grpc.GenericRpcHandler):
             key, traceparent = self._about(INFER, context)
             if isinstance(request, Exception):
                 raise request
-            answer = await self._inference.infer(call_of(request, key, traceparent))
-            return response_bytes(*response_of(answer))
+            answer = response_bytes(*response_of(await self._inference.infer(call_of(request, key, traceparent))))
+            if held := self._unread.take(len(answer)):
+                context.add_done_callback(lambda _: self._unread.give(held))
+            return answer
         except Exception as error:
             await abort(context, error)
 
@@ -95,7 +100,7 @@ class InferenceService(grpc.GenericRpcHandler):
             key, traceparent = self._about(STREAM, context)
         except Exception as error:
             await abort(context, error)
-        async for response in Stream(self._inference, key, traceparent).answers(requests):
+        async for response in Stream(self._inference, key, traceparent, self._unread).answers(requests):
             yield response
 
     def _about(self, method: str, context: Context) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from services.serving.errors import Overloaded
 from services.serving.handlers.inference import Inference
 from services.serving.inbound.statuses import status_of
 from services.serving.inbound.tensors import call_of, response_of
+from services.serving.inbound.unread import Unread, counted
 from services.serving.inbound.wire import Request
 
 AT_ONCE: Final = 256
@@ -32,8 +33,9 @@ Answer = tuple["_Reply", InferAnswer | Exception | None, bool]
 class Stream:
     """One stream in hand."""
 
-    def __init__(self, inference: Inference, key: str, traceparent: str) -> None:
+    def __init__(self, inference: Inference, key: str, traceparent: str, unread: Unread) -> None:
         """Made inside the event loop."""
+        self._unread = unread
         self._inference = inference
         self._key = key
         self._traceparent = traceparent
@@ -41,6 +43,8 @@ class Stream:
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue()
         self._free = asyncio.Semaphore(AT_ONCE)
         self._open: set[Work] = set()
+        self._held = 0
+        """Bytes of its large answers that wait to be read."""
         self._order: deque[_Reply] = deque()
         """Requests whose answer is not out yet, oldest first; decoupled ones leave with their first answer."""
 
@@ -55,9 +59,11 @@ class Stream:
                 response = _response(reply, answer, last)
                 if response is not None:
                     yield response.SerializeToString()
+                self._let_out(answer)
             await reading
         finally:
             reading.cancel()
+            self._unread.give(self._held)
             for work in self._open:
                 work.cancelled = True
 
@@ -92,8 +98,9 @@ class Stream:
     def _take(self, reply: _Reply, answer: InferAnswer | Exception | None, last: bool) -> None:
         if reply.ended:
             return
-        if not last and self._answers.qsize() >= MOST_WAITING:
-            answer, last = Overloaded(f"{MOST_WAITING} answers wait to be read; the request is ended."), True
+        answer = self._with_room(answer, last)
+        if isinstance(answer, Overloaded) and not last:
+            last = True
             if reply.work is not None:
                 reply.work.cancelled = True
         reply.ended = last
@@ -107,6 +114,22 @@ class Stream:
         while self._order and self._order[0].ended:
             first = self._order.popleft()
             self._answers.put_nowait((first, first.answer, True))
+
+    def _with_room(self, answer: InferAnswer | Exception | None, last: bool) -> InferAnswer | Exception | None:
+        """The answer, or why it has to go without."""
+        if not last and self._answers.qsize() >= MOST_WAITING:
+            return Overloaded(f"{MOST_WAITING} answers wait to be read; the request is ended.")
+        try:
+            self._held += self._unread.take(_bytes_of(answer))
+        except Overloaded as error:
+            return error
+        return answer
+
+    def _let_out(self, answer: InferAnswer | Exception | None) -> None:
+        """Its reader has it."""
+        held = counted(_bytes_of(answer))
+        self._held -= held
+        self._unread.give(held)
 
     def _let_go(self, reply: _Reply) -> None:
         """It answers more than once, and so does not wait for the others."""
@@ -129,6 +152,12 @@ class _Reply:
     def take(self, answer: InferAnswer | Exception | None, last: bool) -> None:
         """A `Reply`."""
         self._stream.put(self, answer, last)
+
+
+def _bytes_of(answer: InferAnswer | Exception | None) -> int:
+    if not isinstance(answer, InferAnswer):
+        return 0
+    return sum(output.data.nbytes for output in answer.outputs if output.region is None)
 
 
 def _response(reply: _Reply, answer: InferAnswer | Exception | None, last: bool) -> pb.ModelStreamInferResponse | None:

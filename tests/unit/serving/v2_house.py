@@ -17,7 +17,8 @@ from services.serving.domain.routes import Route, Routes, Version
 from services.serving.handlers.catalog import Catalog
 from services.serving.handlers.controls import Controls
 from services.serving.handlers.shared_memory import SharedMemory
-from services.serving.inbound.v2.app import InferenceApp
+from services.serving.inbound.unread import Unread
+from services.serving.inbound.v2.app import ROAD, InferenceApp
 from services.serving.inbound.v2.patience import Patience
 from services.serving.outbound.shared_memory import SystemRegions
 from tests.unit.serving.test_repository import Idle
@@ -106,6 +107,8 @@ class House:
         spaced = Version("two words/x", "3", CONFIG, Idle())
         routes.put(Route(spaced.model, versions={"3": spaced}, default=spaced))
         model: Any = self.model
+        self.unread = Unread(1 << 30)
+        self.unread.add_road(ROAD, lambda: 0)
         self.app = InferenceApp(
             self._other,
             model,
@@ -114,6 +117,7 @@ class House:
             Controls(lambda: routes.table, self.levels.append),
             Restrictions.parse(restricted, prefix=""),
             LIMIT,
+            self.unread,
             patience,
         )
 

@@ -9,11 +9,12 @@ import orjson
 
 from services.serving.domain.calls import InferCall
 from services.serving.domain.restrictions import Restrictions
-from services.serving.errors import BadRequest
+from services.serving.errors import BadRequest, Overloaded
 from services.serving.handlers.catalog import Catalog
 from services.serving.handlers.controls import Controls
 from services.serving.handlers.inference import Inference
 from services.serving.handlers.shared_memory import SharedMemory
+from services.serving.inbound.unread import Unread
 from services.serving.inbound.v2.bodies import Gone, Receive
 from services.serving.inbound.v2.errors import HttpError, status_of
 from services.serving.inbound.v2.exchange import JSON, Answer, Request, Scope, Send, send_answer
@@ -21,6 +22,7 @@ from services.serving.inbound.v2.operations import Operations, named
 from services.serving.inbound.v2.patience import Patience
 from services.serving.inbound.v2.tensors import answer_parts, call_of, raw_call_of, raw_shape
 
+ROAD: Final = "http"
 OCTETS: Final = (b"content-type", b"application/octet-stream")
 HEADER_SIZE: Final = b"inference-header-content-length"
 CLOSE: Final = (b"connection", b"close")
@@ -42,15 +44,17 @@ class InferenceApp:
         controls: Controls,
         restrictions: Restrictions,
         limit: int,
+        unread: Unread,
         patience: Patience | None = None,
     ) -> None:
-        """`limit`: bytes of a body, compressed or not."""
+        """`limit`: bytes of a body, compressed or not. `unread` knows `ROAD`."""
         self._inner = inner
         self._inference = inference
         self._catalog = catalog
         self._operations = Operations(catalog, memory, controls, restrictions)
         self._restrictions = restrictions
         self._limit = limit
+        self._unread = unread
         self._patience = patience or Patience()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +79,18 @@ class InferenceApp:
             answer = _refusal(error)
         finally:
             self._patience.remove(request)
-        await send_answer(send, request, answer)
+        await self._send(send, request, answer)
+
+    async def _send(self, send: Send, request: Request, answer: Answer) -> None:
+        """When this returns the transport has all of it, and its client maybe little."""
+        try:
+            held = self._unread.take(sum(map(len, answer.parts)))
+        except Overloaded as error:
+            held, answer = 0, _refusal(error)
+        try:
+            await send_answer(send, request, answer)
+        finally:
+            self._unread.pass_on(ROAD, held)
 
     async def _answer(self, request: Request) -> Answer:
         parts = request.parts
