@@ -13,15 +13,9 @@ from services.common.settings import CommonSettings, KafkaSettings
 from services.local.jars import class_path
 from services.local.kafka import EmbeddedKafka
 from services.local.settings import LocalSettings
+from tests.ports import free_port
 
 START_S = 60.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Broker:

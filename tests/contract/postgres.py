@@ -15,7 +15,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from tests.contract.broker import free_port
+from tests.ports import free_port
 
 NOBODY: Final = "nobody"
 """PostgreSQL does not run as root."""

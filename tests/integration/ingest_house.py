@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,17 +21,10 @@ from services.common.settings import KafkaSettings
 from services.local.jars import class_path
 from services.local.kafka import EmbeddedKafka
 from services.local.settings import LocalSettings
+from tests.ports import free_port
 
 START_S = 90.0
 REPOSITORY = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -67,7 +59,17 @@ class KafkaProcess:
 
     async def ready(self) -> None:
         """Wait until it answers and has all topics."""
-        await _apply(self.settings)
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                await topics.apply(self.settings)
+                return
+            except Unavailable:
+                assert self.process is not None
+                said = (self.folder / "log.txt").read_text()[-3000:]
+                assert self.process.poll() is None, f"Kafka ended: {said}"
+                assert time.monotonic() < deadline, f"Kafka is not ready: {said}"
+            await asyncio.sleep(0.2)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -93,18 +95,6 @@ async def running_kafka(folder: Path, *, prefix: Sequence[str] = ()) -> AsyncIte
     """The same for those who only need to reach it."""
     async with running_broker(folder, prefix=prefix) as broker:
         yield broker.settings
-
-
-async def _apply(settings: KafkaSettings) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            await topics.apply(settings)
-            return
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.2)
 
 
 @dataclass

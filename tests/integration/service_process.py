@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 
 from services.common.settings import KafkaSettings
-from tests.integration.ingest_house import REPOSITORY, free_port
+from tests.integration.ingest_house import REPOSITORY
+from tests.ports import free_port
 
 
 @dataclass

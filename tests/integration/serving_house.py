@@ -19,7 +19,8 @@ from irisloop.topics import PREDICTION_MADE
 
 from services.common.bus import Bus
 from services.common.settings import KafkaSettings
-from tests.integration.ingest_house import REPOSITORY, free_port
+from tests.integration.ingest_house import REPOSITORY
+from tests.ports import free_port
 
 PARTITIONS = 6
 START_S = 90.0

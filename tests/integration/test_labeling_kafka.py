@@ -24,7 +24,8 @@ from services.common.errors import Transient
 from services.common.grpc import call, channel
 from services.common.settings import CommonSettings, KafkaSettings
 from services.labeling import codec
-from tests.integration.ingest_house import REPOSITORY, free_port, running_kafka
+from tests.integration.ingest_house import REPOSITORY, running_kafka
+from tests.ports import free_port
 from tests.unit.labeling.world import CLASSES, START, asset, predicted, stored, stream
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,14 +19,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.conformance.peers.environments import Environment, PeerMissing, build_environment, say
+from tests.ports import free_port
 
 VERSION: Final = "2.51.0"
 START_S: Final = 120
 STOP_S: Final = 30
 NEWEST_PYTHON: Final = (3, 12)
 SHARED_MEMORY: Final = Path("/dev/shm")
-FIRST_PORT: Final = 20_000
-"""Lower ports may belong to servers that a person runs."""
 
 
 class Triton:
@@ -171,15 +169,8 @@ def build_triton(home: Path) -> Environment:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, from 20000 up, no two alike."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port >= FIRST_PORT and port not in found:
-            found.append(port)
-    return found
+    """Ports of 127.0.0.1 that nobody listens on, no two alike."""
+    return [free_port() for _ in range(count)]
 
 
 def wheel_libraries(environment: Environment) -> Path:
