@@ -74,6 +74,10 @@ class Case:
     """What it was understood from: while that is the same, so is the understanding."""
     faults: list[CameraFault] = field(default_factory=list)
     answer: Answered | None = None
+    one_voice: bool = False
+    """One annotator's labels explain it best, and not so surely that they could be named."""
+    heard: float = 0.0
+    """Labels there were when it would have been over, were it not for that."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""

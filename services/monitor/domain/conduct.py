@@ -13,7 +13,7 @@ from services.monitor.domain.fleet.alike import movers
 from services.monitor.domain.fleet.assess import assess
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.gather import gather
-from services.monitor.domain.fleet.suspicion import read_scope
+from services.monitor.domain.fleet.suspicion import ANNOTATOR, hears_out, read_scope
 from services.monitor.domain.harm import baseline_until, read_labels
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -94,6 +94,8 @@ def _read_faults(case: Case, cameras: list[CameraWatch]) -> None:
 
 def _close_if_over(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
     cameras = [watch.cameras[name] for name in case.cameras if name in watch.cameras]
+    if (case.harm is Harm.NONE or case.undecidable) and hears_out(case):
+        return
     numbers = f"error {case.risk.current_error:.3f} after {case.risk.baseline_error:.3f}" if case.risk else "no labels"
     if case.harm is Harm.NONE:
         yield from refuse_once(watch, case, "harmless", f"harmless: {numbers}", now, policy)
@@ -133,7 +135,9 @@ def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: boo
     case.note(now, "closed", why=why)
     other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
     if case.cause is Cause.LABELS or (watch.labels.alarmed() and not other):
-        watch.labels.forgive(harmless=case.harm is Harm.NONE)
+        watch.labels.forgive(harmless=case.harm is Harm.NONE and case.scope.kind != ANNOTATOR)
+    if case.cause is Cause.LABELS and case.scope.kind != ANNOTATOR:
+        watch.listening_since = watch.listening_since or case.began_at
     incident = case.news()
     watch.cases.remove(case)
     if incident is not None:

@@ -64,6 +64,10 @@ class ModelWatch:
     gathered: tuple[int, ...] = ()
     doubted: dict[str, float] = field(default_factory=dict)
     """Annotators whose answers stand alone, and since when they are left out."""
+    listening_since: float = 0.0
+    """Capture time since which labels may speak against an annotator, though an incident of labels has been found
+    harmless meanwhile: what speaks against somebody must not begin anew with each. 0: there was none.
+    """
     anchor: float = 0.0
     """Capture time from which labels are no baseline: a change began then whose harm could not be decided, and further
     ones are held against the error before it. 0: there was none.
@@ -101,7 +105,7 @@ class ModelWatch:
         self.version, self.successor, self.successor_run = self.successor, "", 0
         self.classes, self.cameras, self.pooled = {}, {}, None
         self.labels = LabelWatch(self._report(policy))
-        self.doubted, self.anchor = {}, 0.0
+        self.doubted, self.listening_since, self.anchor = {}, 0.0, 0.0
 
     def _report(self, policy: Policy) -> Count:
         report = self.reports.get(self.version, Count())

@@ -6,7 +6,7 @@ Its methods map errors and keep their own count (ModelStatistics), so that a cal
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 from inference import grpc_service_pb2 as pb
@@ -90,7 +90,7 @@ class InferenceService(grpc.GenericRpcHandler):
                 raise request
             answer = response_bytes(*response_of(await self._inference.infer(call_of(request, key, traceparent))))
             if held := self._unread.take(len(answer)):
-                context.add_done_callback(lambda _: self._unread.give(held))
+                context.add_done_callback(cast(Any, lambda _: self._unread.give(held)))  # the stub wants a class
             return answer
         except Exception as error:
             await abort(context, error)
