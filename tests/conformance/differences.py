@@ -43,6 +43,7 @@ WRONG_JSON: Final = Difference(
         *("http/inputs/no name", "http/inputs/no datatype", "http/inputs/no shape", "http/inputs/name a number"),
         *("http/shape/a string", "http/shape/of *", "http/shape/negative"),
         *("http/data/too *", "http/data/strings *", "http/data/floats *", "http/data/null", "http/data/booleans *"),
+        *("http/nonfinite/data written nan", 'http/nonfinite/data written "NaN"', "http/nonfinite/data written *1e999"),
         *("http/data/a number", "http/strings/numbers", "http/parameter/* as *", "http/parameter/* below zero"),
         *("http/parameter/not an object", "http/binary/size below zero", "http/binary/size as text"),
         *(
@@ -129,6 +130,13 @@ STRICTER: Final = Difference(
         "memory/register/no name",
     ),
 )
+INFINITE: Final = Difference(
+    title="`Inf` or `-NaN` in the JSON of a tensor",
+    triton="taken",
+    irisloop="400; `NaN`, `Infinity` and `-Infinity` are taken, and answered",
+    reason="JSON has none of them; those three are what Python's and Triton's writers write, over and above it.",
+    cases=("http/nonfinite/data written Inf", "http/nonfinite/data written -NaN"),
+)
 FIRST_FAULT: Final = Difference(
     title="Which of several faults is named",
     triton="now and then one that follows from another: the number of inputs, bytes, a raw body",
@@ -176,6 +184,18 @@ TRACED: Final = Difference(
     cases=("trace/level without a file",),
 )
 DIFFERENCES: Final[Sequence[Difference]] = (
-    *(WRONG_JSON, MALFORMED, REGIONS, LOG_FORMAT, UNCHECKED, RUNTIME, WRAPPED, STRICTER, NOT_TEXT, FIRST_FAULT),
+    *(
+        WRONG_JSON,
+        MALFORMED,
+        REGIONS,
+        LOG_FORMAT,
+        UNCHECKED,
+        RUNTIME,
+        WRAPPED,
+        INFINITE,
+        STRICTER,
+        NOT_TEXT,
+        FIRST_FAULT,
+    ),
     *(READINESS, DIES, EXTENSIONS, CUDA, TRACED, OTHER_ROUTES),
 )
