@@ -24,6 +24,8 @@ from services.monitor.domain.events import (
     State,
 )
 from services.monitor.domain.policy import ShapePolicy
+from services.monitor.domain.probe import Probe
+from services.monitor.domain.probe_events import ProbeWord
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
 _POINTS = 900
@@ -74,6 +76,8 @@ class Case:
     """What it was understood from: while that is the same, so is the understanding."""
     faults: list[CameraFault] = field(default_factory=list)
     answer: Answered | None = None
+    probe: Probe | None = None
+    """Old answers asked for again, where labels are the cause."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -101,6 +105,7 @@ class Case:
             plan_id=self.plan_id,
             history=tuple(self.history),
             faults=tuple(self.broken()),
+            probe=self.probe.word() if self.probe is not None else None,
         )
 
     def broken(self) -> list[CameraFault]:
@@ -129,7 +134,8 @@ class Case:
 def _essence(incident: Incident) -> Incident:
     scope = Scope(incident.scope.kind, incident.scope.value)
     faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope)
+    probe = incident.probe and ProbeWord(incident.probe.id, incident.probe.verdict, 0, 0, 0, 0, "", "", 0.0, 0.0)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope, probe=probe)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:
