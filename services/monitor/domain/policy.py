@@ -144,7 +144,7 @@ class ProbePolicy:
     """
 
     assets: int = 30
-    wait_seconds: float = 3_600.0
+    wait_seconds: float = 14_400.0
     error_rate: float = 0.05
     usual: float = 0.1
 

@@ -84,7 +84,7 @@ def test_concept_drift_is_confirmed_only_after_old_answers_are_other_now(seed: i
     world = swapped(seed)
     world.run()
     (asked,) = [f for f in world.findings if isinstance(f, ProbeRequest)]
-    assert (asked.class_names, asked.assets, asked.until) == (SWAPPED, 30, asked.at + 3600.0)
+    assert (asked.class_names, asked.assets, asked.until) == (SWAPPED, 30, asked.at + 14_400.0)
     assert set(asked.cameras) >= {f"camera-{i}" for i in range(4)}
     assert world.onset - 20 <= world.frame(asked.answered_before) <= world.onset + 1200
     words = incidents(world)
