@@ -10,8 +10,8 @@ from typing import Final
 from services.labeling.domain.drawing import near_group, unit
 from services.labeling.domain.model import Annotation, Micros
 
-OTHERS: Final = 3
-"""One asset in so many is of a class that nobody suspects: it tells how often people answer otherwise anyway."""
+OTHERS: Final = 0.4
+"""Share of the assets that are of classes which nobody suspects: they tell how often people answer otherwise anyway."""
 
 
 class ProbeEnd(IntEnum):
@@ -82,14 +82,14 @@ def draw_old(probe: Probe, candidates: Sequence[Annotation]) -> list[tuple[Annot
     """At most `probe.assets` of the old annotations, with their inclusion probabilities; none when no suspected class
     is among them.
 
-    Two thirds are of the suspected classes, as far as there are others to compare them with; each part is spread over
-    its classes. Within a class chance decides, by the asset's own number, and of near frames only one is taken.
+    Three fifths are of the suspected classes, more where there are few others to compare them with; each part is spread
+    over its classes. Within a class chance decides, by the asset's own number, and of near frames only one is taken.
     """
     suspected = [one for one in candidates if one.class_name in probe.class_names]
     others = [one for one in candidates if one.class_name not in probe.class_names]
     if not suspected:
         return []
-    compared = _spread(probe, others, probe.assets // OTHERS)
+    compared = _spread(probe, others, int(OTHERS * probe.assets))
     return _spread(probe, suspected, probe.assets - len(compared)) + compared
 
 

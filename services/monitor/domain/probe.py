@@ -7,7 +7,7 @@ are, and what changed is held against how often people answer otherwise anyway.
   speaks alone, and only when all answers are in.
 - *Stands*. Null: at least half of the answers about suspected classes change, as they do when classes change places.
 - *Somebody answers otherwise*. Null: an annotator's answers change no more often than `usual`, or than the others'
-  answers do, among the suspected classes and among the others. The i-th annotator who answers is tested at
+  answers do, about the suspected classes and about the others. The i-th annotator who answers is tested at
   error_rate / (i (i + 1)), which over all of them adds up to error_rate.
 
 The first two are looked at after every answer at half of the error rate, by evidence that allows it, and once at the
@@ -27,6 +27,7 @@ from services.monitor.domain.probe_evidence import (
     Changes,
     chance_of_less,
     chance_of_more,
+    deviates,
     exceeds,
     exceeds_usual,
     stands,
@@ -80,8 +81,8 @@ class Probe:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the answers say by now. Without a verdict it is ASKED. The counts are without the answers of `annotator`,
-    who answers otherwise whatever the class; empty when nobody does. `standing` are suspected classes whose own answers
-    are known to stand.
+    who answers otherwise than everybody else; empty when nobody does. `standing` are suspected classes whose own
+    answers are known to stand.
     """
 
     verdict: ProbeVerdict
@@ -143,12 +144,12 @@ def _has_moved(answers: Sequence[Reread], rules: Rules) -> bool:
 
 
 def _odd(answers: Sequence[Reread], rules: Rules) -> str:
-    """Who surely answers otherwise than the others, whatever the class; empty when nobody does."""
+    """Who surely answers otherwise than everybody else; empty when nobody does."""
     found = []
     for place, name in enumerate(dict.fromkeys(answer.annotator_now for answer in answers), start=1):
         own = rules.counts(a for a in answers if a.annotator_now == name)
         rest = rules.counts(a for a in answers if a.annotator_now != name)
-        evidence = sum(exceeds(mine, theirs, rules.usual) for mine, theirs in zip(own, rest, strict=True))
+        evidence = deviates(own, rest, rules.usual)
         if name and evidence >= log(place * (place + 1)) - log(rules.error_rate):
             found.append((evidence, name))
     return max(found)[1] if found else ""

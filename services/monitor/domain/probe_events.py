@@ -78,7 +78,7 @@ class ProbeEnded:
 @dataclass(frozen=True, slots=True)
 class ProbeWord:
     """A probe as its incident tells of it: how many assets of the suspected classes and of others were answered again,
-    how many of them otherwise than before, and who answers otherwise whatever the class (their answers are left out of
+    how many of them otherwise than before, and who answers otherwise than everybody else (their answers are left out of
     the counts).
     """
 

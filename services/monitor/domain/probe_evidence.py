@@ -10,9 +10,9 @@ of the binomial test: more powerful, but of one look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import comb, lgamma, log
+from math import comb, exp, lgamma, log
 from typing import Final
 
 MOST: Final = 0.5
@@ -48,10 +48,17 @@ def exceeds(own: Changes, others: Changes, usual: float) -> float:
     Alternatives: of the own at least half change, uniformly; of the others few, by Beta(1, 1 / usual - 1), whose mean
     is `usual`.
     """
-    alternative = _log_most(own) + _log_few(others, usual)
-    if own.share <= max(usual, others.share):
-        return alternative - _log_best(own) - _log_best(others)
-    return alternative - max(_log_likelihood(own, usual) + _log_best(others), _log_best(own.plus(others)))
+    return _log_most(own) + _log_few(others, usual) - _log_no_more(own, others, usual)
+
+
+def deviates(own: Sequence[Changes], others: Sequence[Changes], usual: float) -> float:
+    """Logarithm of the evidence that somebody's answers about suspected (first) or other classes (second) change more
+    often than `usual` and than the others' answers do. Alternatives, as likely: most change of both, or only of the
+    suspected ones.
+    """
+    about, both = exceeds(own[0], others[0], usual), exceeds(own[1], others[1], usual)
+    alike = _log_few(own[1], usual) + _log_few(others[1], usual) - _log_no_more(own[1], others[1], usual)
+    return about + log(0.5 * (exp(both) + exp(alike)))
 
 
 def exceeds_usual(own: Changes, usual: float) -> float:
@@ -80,6 +87,13 @@ def chance_of_more(own: Changes, others: Changes, usual: float) -> float:
 def chance_of_less(about: Changes) -> float:
     """How probable so few changed answers are at most, were half or more of them to change."""
     return sum(_binomial(about.total, k, MOST) for k in range(about.changed + 1))
+
+
+def _log_no_more(own: Changes, others: Changes, usual: float) -> float:
+    """The greatest likelihood where the own answers change no more often than `usual`, or than the others do."""
+    if own.share <= max(usual, others.share):
+        return _log_best(own) + _log_best(others)
+    return max(_log_likelihood(own, usual) + _log_best(others), _log_best(own.plus(others)))
 
 
 def _binomial(n: int, k: int, rate: float) -> float:

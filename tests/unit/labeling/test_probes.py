@@ -88,7 +88,7 @@ async def told(labeling: World) -> list[pb.ProbeAnswered]:
     return [delivery.value for delivery in labeling.bus.events(PROBE_ANSWERED)]
 
 
-async def test_two_thirds_are_of_the_suspected_classes_and_the_rest_of_others_each_by_a_known_chance(
+async def test_three_fifths_are_of_the_suspected_classes_and_the_rest_of_others_each_by_a_known_chance(
     tmp_path: Path,
 ) -> None:
     async with world(tmp_path, QUIET) as labeling:

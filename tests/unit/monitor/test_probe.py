@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from services.monitor.domain.probe import Reading, Rules, read
-from services.monitor.domain.probe_events import ProbeVerdict, Reread
+from services.monitor.domain.probe_events import ProbeVerdict
 from services.monitor.domain.probe_evidence import Changes, chance_of_less, chance_of_more, exceeds, stands
+from tests.unit.monitor.rereadings import PEOPLE, SUSPECTED, Rate, answers, reread, swapped, watched
 
-SUSPECTED = ("coat", "shirt")
-PEOPLE = ("ann", "ben", "cid")
 USUAL, ERROR = 0.1, 0.05
-
-Rate = Callable[[str, str], float]
-"""How often somebody answers a class otherwise than it was answered before: (annotator, class)."""
 
 
 def rules(*, complete: bool = True) -> Rules:
     return Rules(SUSPECTED, USUAL, ERROR, complete)
 
 
-def answer(place: int, name: str, who: str, changed: bool) -> Reread:
-    now = "boot" if changed else name
-    return Reread(float(place), f"a{place}", "", "m", "p", f"asset-{place}", name, now, "dora", who, 0.1)
-
-
-def answers(rng: np.random.Generator, rate: Rate, count: int = 30, people: Sequence[str] = PEOPLE) -> list[Reread]:
-    """As labeling asks for them: two thirds suspected, in random order, by people at random."""
-    names = [SUSPECTED[n % 2] if n < 2 * count // 3 else ("boot" if n % 2 else "sock") for n in range(count)]
-    order = rng.permutation(count)
-    drawn = []
-    for place, n in enumerate(order):
-        who = people[int(rng.integers(len(people)))]
-        changed = bool(rng.random() < rate(who, names[n]))
-        drawn.append(Reread(float(place), f"a{place}", "", "m", "p", f"asset-{place}", names[n],
-                            f"{names[n]}-otherwise" if changed else names[n], "dora", who, 0.1))  # fmt: skip
-    return drawn
-
-
-def watched(given: Sequence[Reread]) -> tuple[Reading, int]:
-    """The first verdict of somebody who looks after every answer, and after how many."""
-    for count in range(1, len(given) + 1):
-        found = read(given[:count], rules(complete=count == len(given)))
-        if found.verdict is not ProbeVerdict.ASKED:
-            break
-    return found, count
-
-
 def verdicts(rate: Rate, runs: int, seed: int, **options: object) -> tuple[Counter[ProbeVerdict], list[int], list[str]]:
     rng = np.random.default_rng(seed)
-    found = [watched(answers(rng, rate, **options)) for _ in range(runs)]  # type: ignore[arg-type]
+    found = [watched(answers(rng, rate, **options), USUAL, ERROR) for _ in range(runs)]  # type: ignore[arg-type]
     return (
         Counter(reading.verdict for reading, _ in found),
         [count for reading, count in found if reading.verdict is ProbeVerdict.MOVED],
         [reading.annotator for reading, _ in found],
     )
-
-
-def swapped(who: str, name: str) -> float:
-    return 0.95 if name in SUSPECTED else 0.05
 
 
 @pytest.mark.parametrize("usual", [0.02, 0.1, 0.3])
@@ -122,7 +86,7 @@ def test_of_two_suspected_classes_the_one_whose_answers_stand_is_told() -> None:
 
 
 def test_without_other_classes_the_policy_speaks_alone_once_all_answers_are_in() -> None:
-    given = [answer(n, "coat", PEOPLE[n % 3], changed=n % 10 != 0) for n in range(20)]
+    given = [reread(n, "coat", PEOPLE[n % 3], changed=n % 10 != 0) for n in range(20)]
     assert read(given, rules(complete=False)).verdict is ProbeVerdict.ASKED
     assert read(given, rules()).verdict is ProbeVerdict.MOVED
 

@@ -310,7 +310,7 @@ class IncidentProbe(_message.Message):
     others: _builtins.int
     others_changed: _builtins.int
     annotator: _builtins.str
-    """Who answers otherwise whatever the class; their answers are left out of the counts. Empty when nobody does."""
+    """Who answers otherwise than everybody else; their answers are left out of the counts. Empty when nobody does."""
     why: _builtins.str
     """In words."""
     @_builtins.property
