@@ -45,7 +45,7 @@ def micros(at: float) -> int:
 
 @dataclass
 class Both:
-    """Monitor's judge and labeling beside it: labels of new frames go to the judge at once, labeling holds the probe."""
+    """Monitor's judge and labeling beside it: labels of new frames go to the judge at once, the probe to labeling."""
 
     labeling: Labeling
     cameras: World
@@ -94,11 +94,11 @@ class Both:
                 answers = [Answer(task.id, (Label(self._says(task.asset_id)),)) for task in tasks]
                 await self.labeling.tasks.answer(answers, who)
         await self.labeling.settle()
-        for topic in (PROBE_ANSWERED, PROBE_ENDED):
-            for delivery in self.labeling.bus.events(topic):
-                heard = wire.input_of(delivery)
-                assert isinstance(heard, Reread | ProbeEnded)
-                self.cameras.old.waiting.append(heard)
+        bus = self.labeling.bus
+        for delivery in [*bus.events(PROBE_ANSWERED), *bus.events(PROBE_ENDED)]:
+            heard = wire.input_of(delivery)
+            assert isinstance(heard, Reread | ProbeEnded)
+            self.cameras.old.waiting.append(heard)
 
     def _says(self, asset_id: str) -> str:
         label = self.cameras.old.given[asset_id]

@@ -79,7 +79,7 @@ class TaskHandlers:
         now = self.clock()
         until = now + seconds * 1_000_000
         ledger.tasks.take_back(now)
-        plain = [origin for origin in Origin if origin is not Origin.PROBE]
+        plain: list[Origin] = [origin for origin in Origin if origin is not Origin.PROBE]
         waiting = {origin: ledger.tasks.newest_open(origin, dataset, limit) for origin in plain}
         waiting[Origin.PROBE] = waiting_for(ledger, by, dataset, PROBED_AT_ONCE, now)
         chosen = by_priority(waiting, limit, self.handed)

@@ -135,8 +135,9 @@ def probe_of(message: monitor_pb2.ProbeRequested) -> Probe:
     for field in ("probe_id", "model", "incident_id", "class_names"):
         if not getattr(message, field):
             raise InvalidMessage(f"A probe needs `{field}`.", field=field)
-    for field in ("answered_before", "requested_at", "until"):
-        if not message.HasField(field):
+    times = {name: getattr(message, name) for name in ("answered_before", "requested_at", "until")}
+    for field, at in times.items():
+        if not at.seconds:
             raise InvalidMessage(f"A probe needs `{field}`.", field=field)
     if not 1 <= message.assets <= MOST:
         raise InvalidMessage(f"A probe is of 1 to {MOST} `assets`, not {message.assets}.", field="assets")

@@ -39,7 +39,7 @@ CHANGE = START + HOUR
 def request(**fields: Any) -> Event[monitor_pb2.ProbeRequested]:
     """Monitor's event; `answered_before`, `requested_at` and `until` are microseconds."""
     times = {"answered_before": CHANGE, "requested_at": CHANGE + HOUR, "until": CHANGE + 2 * HOUR}
-    stamps = {name: codec.timestamp(fields.pop(name, at)) for name, at in times.items()}
+    stamps: dict[str, Any] = {name: codec.timestamp(fields.pop(name, at)) for name, at in times.items()}
     defaults: dict[str, Any] = {"probe_id": "p-1", "class_names": ["coat", "shirt"], "assets": 12}
     value = monitor_pb2.ProbeRequested(
         model="garments", version="3", incident_id="i-1", **(defaults | fields), **stamps

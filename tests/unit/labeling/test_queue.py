@@ -6,6 +6,9 @@ from services.labeling.domain.model import Draw, Origin, State, Task
 from services.labeling.domain.queue import by_priority
 
 
+PLAIN: tuple[Origin, ...] = tuple(origin for origin in Origin if origin is not Origin.PROBE)
+
+
 def tasks(origin: Origin, count: int) -> list[Task]:
     return [
         Task(f"{origin.name}-{n}", f"a-{n}", "gate-1", 0, State.OPEN, Draw(origin, 0.1), None, "d", "", 0)
@@ -14,7 +17,7 @@ def tasks(origin: Origin, count: int) -> list[Task]:
 
 
 def test_requests_come_first_then_drift_then_random_then_uncertain() -> None:
-    waiting = {origin: tasks(origin, 1) for origin in Origin if origin is not Origin.PROBE}
+    waiting: dict[Origin, list[Task]] = {origin: tasks(origin, 1) for origin in PLAIN}
     chosen = [task.draw.origin for task in by_priority(waiting, 4, 0)]
     assert chosen == [Origin.REQUEST, Origin.DRIFT, Origin.UNIFORM, Origin.UNCERTAINTY]
 

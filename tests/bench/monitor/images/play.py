@@ -174,7 +174,8 @@ class Run:
     def _named_now(self, label: Labelled, who: str) -> str:
         """What people call an old frame after the change."""
         frame, camera = (int(part) for part in label.asset_id.split("-"))
-        return self.world.names[self.cell.truth(self.world.labels)[self.world.order[camera, frame]]]
+        name: str = self.world.names[self.cell.truth(self.world.labels)[self.world.order[camera, frame]]]
+        return name
 
     def play(self, start: int, end: int) -> None:
         """All frames of `start` to `end`, a second of all cameras at once."""
