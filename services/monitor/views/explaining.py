@@ -99,10 +99,16 @@ def _since(incident: Incident) -> Iterator[str]:
 
 def _probe(incident: Incident) -> Iterator[str]:
     probe = incident.probe
-    if probe is not None:
+    if probe is not None and not _is_moot(incident):
         yield f"Old answers, {words.PROBES[probe.verdict]}{f' ({probe.why})' if probe.why else ''}."
         if probe.annotator:
             yield f"{probe.annotator} answers otherwise than the others; those answers are left out."
+
+
+def _is_moot(incident: Incident) -> bool:
+    """Whether it ended before its probe did."""
+    probe = incident.probe
+    return probe is not None and probe.verdict is ProbeVerdict.ASKED and bool(incident.closed_at)
 
 
 def _harm(incident: Incident) -> Iterator[str]:
@@ -148,7 +154,7 @@ def unknowns(incident: Incident) -> Iterator[str]:
     if not incident.level_since and not incident.closed_at:
         yield "Whether the change is complete: the channels are not level yet."
     probe = incident.probe
-    if probe is not None and probe.verdict is ProbeVerdict.ASKED:
+    if probe is not None and probe.verdict is ProbeVerdict.ASKED and not incident.closed_at:
         yield (
             f"Whether the classes mean something else: {probe.suspected + probe.others} old answers were given again "
             f"so far; they are waited for until {words.moment(probe.until)}."

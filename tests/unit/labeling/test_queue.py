@@ -5,7 +5,6 @@ from __future__ import annotations
 from services.labeling.domain.model import Draw, Origin, State, Task
 from services.labeling.domain.queue import by_priority
 
-
 PLAIN: tuple[Origin, ...] = tuple(origin for origin in Origin if origin is not Origin.PROBE)
 
 
