@@ -150,6 +150,9 @@ class Tasks(Protocol):
     def pending(self, cause: str) -> int:
         """How many open and leased tasks there are of an incident or a request."""
 
+    def handed(self, cause: str, who: str) -> int:
+        """How many tasks of an incident, a request or a probe were handed to a person and not taken back."""
+
     def page(self, state: State | None, after: int, limit: int) -> list[Task]:
         """In the order of their sequence."""
 

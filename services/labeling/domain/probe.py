@@ -42,12 +42,19 @@ class Probe:
 
     def may_ask(self, who: str, answered_before_by: str, now: Micros) -> bool:
         """Whether a person may be handed an asset that somebody answered before: nobody is asked about their own
-        answer, unless nobody else is there, or nobody else came in half of the time.
+        answer, unless nobody else is there.
         """
-        if now >= self.until:
-            return False
-        alone = set(self.annotators) <= {who}
-        return who != answered_before_by or alone or 2 * now >= self.requested_at + self.until
+        return now < self.until and (who != answered_before_by or self._nobody_else(who, now))
+
+    def most_for(self, who: str, now: Micros) -> int:
+        """How many of its assets a person is handed: half of them, unless nobody else is there. What one person alone
+        says cannot be told from that person.
+        """
+        return self.drawn if self._nobody_else(who, now) else -(-self.drawn // 2)
+
+    def _nobody_else(self, who: str, now: Micros) -> bool:
+        """Nobody else has answered before, or nobody else came in half of the time."""
+        return set(self.annotators) <= {who} or 2 * now >= self.requested_at + self.until
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,14 +128,17 @@ def waiting_for(ledger: Ledger, who: str, dataset: str, limit: int, now: Micros)
     if not tasks:
         return []
     probes = {probe.id: probe for probe in ledger.probes.open()}
+    left = {key: probe.most_for(who, now) - ledger.tasks.handed(key, who) for key, probe in probes.items()}
     readings = ledger.probes.readings(task.id for task in tasks)
-    return [
-        task
-        for task in tasks
-        if (reading := readings.get(task.id)) is not None
-        and (probe := probes.get(task.cause)) is not None
-        and probe.may_ask(who, reading.annotated_before_by, now)
-    ]
+    chosen: list[Task] = []
+    for task in tasks:
+        reading, probe = readings.get(task.id), probes.get(task.cause)
+        if reading is None or probe is None or not probe.may_ask(who, reading.annotated_before_by, now):
+            continue
+        if left[probe.id] > 0:
+            left[probe.id] -= 1
+            chosen.append(task)
+    return chosen
 
 
 def take_again(

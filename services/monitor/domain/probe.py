@@ -4,7 +4,7 @@ are, and what changed is held against how often people answer otherwise anyway.
 - *Moved*. Null: answers about suspected classes change no more often than `usual`, or no more often than those about
   other classes do in the same probe. It has to be refuted also without the answers of any one annotator, so one who
   answers otherwise than all others is never taken for the concept. Without other classes to compare with, `usual`
-  speaks alone, and only when all answers are in.
+  speaks alone, and only when all answers are in. What only one person answered moves nothing while there are others.
 - *Stands*. Null: at least half of the answers about suspected classes change, as they do when classes change places.
 - *Somebody answers otherwise*. Null: an annotator's answers change no more often than `usual`, or than the others'
   answers do, about the suspected classes and about the others. The i-th annotator who answers is tested at
@@ -103,6 +103,8 @@ class Rules:
     usual: float
     error_rate: float
     complete: bool
+    alone: bool = True
+    """Whether there is but one annotator: then there is nobody to tell the concept from."""
 
     def is_more(self, about: Changes, others: Changes) -> bool:
         """Whether `about` change more often than usual and than `others`."""
@@ -139,7 +141,7 @@ def read(answers: Sequence[Reread], rules: Rules) -> Reading:
 def _has_moved(answers: Sequence[Reread], rules: Rules) -> bool:
     people = {answer.annotator_now for answer in answers}
     if len(people) < 2:  # More may answer, and say otherwise.
-        return rules.complete and rules.is_more(*rules.counts(answers))
+        return rules.complete and rules.alone and rules.is_more(*rules.counts(answers))
     return all(rules.is_more(*rules.counts(a for a in answers if a.annotator_now != name)) for name in people)
 
 

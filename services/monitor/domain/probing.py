@@ -66,7 +66,9 @@ def judge(watch: ModelWatch, case: Case, board: Board, now: float, policy: Polic
         return
     probe.judged = probe.heard
     answers = [a for a in probe.answers.values() if a.annotator_now not in watch.doubted]
-    reading = read(answers, Rules(probe.class_names, policy.probe.usual, policy.probe.error_rate, complete))
+    known = {e.annotator for e in watch.book.entries.values()} | {a.annotator_before for a in answers}
+    alone = len(known | {a.annotator_now for a in answers}) <= 1
+    reading = read(answers, Rules(probe.class_names, policy.probe.usual, policy.probe.error_rate, complete, alone))
     if reading.verdict is ProbeVerdict.ASKED and not complete:
         return
     probe.annotator = reading.annotator
@@ -138,7 +140,8 @@ def _silence(probe: Probe, reading: Reading) -> str:
         return f"no asset of {_names(probe)} is left that was answered before the change"
     if len(probe.answers) < drawn:
         return f"{len(probe.answers)} of {drawn} old assets were answered again; {_counted(probe, reading)}"
-    return f"{_counted(probe, reading)}: that does not tell"
+    people = {answer.annotator_now for answer in probe.answers.values()}
+    return f"{_counted(probe, reading)}: that does not tell{f', all by {people.pop()}' if len(people) == 1 else ''}"
 
 
 def _names(probe: Probe) -> str:

@@ -72,6 +72,11 @@ async def probe_tasks(labeling: World) -> list[Task]:
     return [task for task in tasks if task.draw.origin is Origin.PROBE]
 
 
+async def all_of_it(labeling: World) -> list[Task]:
+    """A probe's tasks, as two people who answered none of its assets before are handed them."""
+    return [task for who in ("cid", "dora") for task in await labeling.tasks.lease(100, 60, "", who)]
+
+
 async def old_classes(labeling: World, tasks: list[Task]) -> dict[str, str]:
     """Class before, by task."""
     readings = await labeling.ledgers.read(lambda ledger: ledger.probes.readings(task.id for task in tasks))
@@ -148,7 +153,7 @@ async def test_a_person_cannot_tell_it_from_a_random_task(tmp_path: Path) -> Non
         await labeling.send(*map(stored, fresh), *(predicted(one, kind(one)) for one in fresh), request())
         asked = {task.id for task in await probe_tasks(labeling)}
         leased = await labeling.tasks.lease(100, 60, "", "dora")
-        assert [task.id in asked for task in leased].count(True) == 12
+        assert [task.id in asked for task in leased].count(True) == 6
         shown = [task_message(task) for task in leased]
         for name in ("origin", "propensity"):
             assert len({getattr(one.draw, name) for one in shown}) == 1, name
@@ -185,6 +190,21 @@ async def test_nobody_is_asked_about_their_own_answer_until_half_of_the_time_is_
         assert Counter(by[task.id] for task in again) == own
 
 
+async def test_nobody_is_handed_more_than_half_of_it_while_there_are_others(tmp_path: Path) -> None:
+    async with world(tmp_path, QUIET) as labeling:
+        await label(labeling, stream(216))
+        await labeling.send(request())
+        first = await labeling.tasks.lease(100, 60, "", "cid")
+        assert len(first) == 6
+        await labeling.tasks.answer([Answer(task.id, (Label("boot"),)) for task in first], "cid")
+        assert not await labeling.tasks.lease(100, 60, "", "cid")
+        assert len(await labeling.tasks.lease(100, 60, "", "dora")) == 6
+        labeling.now += 61 * SECOND  # What dora did not answer is there again, and half of the time not over.
+        assert not await labeling.tasks.lease(100, 60, "", "cid")
+        labeling.now += HOUR // 2
+        assert len(await labeling.tasks.lease(100, 60, "", "cid")) == 6
+
+
 async def test_a_person_who_is_alone_is_asked_about_their_own_answers(tmp_path: Path) -> None:
     async with world(tmp_path, QUIET) as labeling:
         await label(labeling, stream(72), who="ann")
@@ -199,7 +219,7 @@ async def test_answers_are_told_and_are_no_revisions(tmp_path: Path) -> None:
         confirmed = len(labeling.bus.events(ANNOTATION_CONFIRMED))
         await labeling.send(request())
         swap = {"coat": "shirt", "shirt": "coat", "boot": "boot"}
-        tasks = await labeling.tasks.lease(100, 60, "", "cid")
+        tasks = await all_of_it(labeling)
         classes = await old_classes(labeling, tasks)
         await labeling.tasks.answer([Answer(task.id, (Label(swap[classes[task.id]]),)) for task in tasks], "cid")
         found = await told(labeling)
@@ -236,7 +256,7 @@ async def test_a_restart_between_answers_loses_and_doubles_nothing(tmp_path: Pat
     async with world(tmp_path, QUIET) as labeling:
         await label(labeling, stream(72))
         await labeling.send(request())
-        tasks = await labeling.tasks.lease(100, 60, "", "cid")
+        tasks = await all_of_it(labeling)
         await labeling.tasks.answer([Answer(task.id, (Label("boot"),)) for task in tasks[:5]], "cid")
         broker = labeling.bus.broker
     async with world(tmp_path, QUIET, broker) as labeling:
@@ -253,7 +273,7 @@ async def test_a_probe_ends_with_a_reason_whatever_becomes_of_its_assets(tmp_pat
         frames = stream(72)
         await label(labeling, frames)
         await labeling.send(request())
-        tasks = await labeling.tasks.lease(100, 60, "", "cid")
+        tasks = await all_of_it(labeling)
         await labeling.tasks.answer([Answer(task.id, (Label("boot"),)) for task in tasks[:4]], "cid")
         await labeling.tasks.answer([Answer(task.id, ()) for task in tasks[4:6]], "cid")
         by_id = {one.id: one for one in frames}

@@ -57,6 +57,13 @@ def test_the_only_annotator_there_is_is_believed_once_all_answers_are_in() -> No
     assert set(counts) == {30}
 
 
+def test_what_one_of_several_annotators_says_alone_moves_no_concept() -> None:
+    rng = np.random.default_rng(12)
+    given = answers(rng, swapped, people=("ben",))
+    assert read(given, Rules(SUSPECTED, USUAL, ERROR, complete=True, alone=False)).verdict is ProbeVerdict.ASKED
+    assert read(given, Rules(SUSPECTED, USUAL, ERROR, complete=True, alone=True)).verdict is ProbeVerdict.MOVED
+
+
 def test_one_annotator_of_three_who_answers_otherwise_is_named_and_not_the_concept() -> None:
     found, _, named = verdicts(lambda who, name: 0.95 if who == "ben" else 0.03, 200, 5)
     assert found[ProbeVerdict.MOVED] <= 200 * ERROR
