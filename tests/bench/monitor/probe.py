@@ -17,7 +17,7 @@ from tests.bench.monitor.figures import read, share_interval, table, write
 from tests.unit.monitor.rereadings import PEOPLE, SUSPECTED, Rate, answers, swapped, watched
 from tests.unit.monitor.worlds import policy
 
-RUNS: Final = 2_000
+RUNS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
