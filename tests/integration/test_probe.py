@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from irisloop.labeling.v1 import labeling_pb2 as pb
 from irisloop.topics import ANNOTATION_CONFIRMED, PROBE_ANSWERED, PROBE_ENDED
 
-from services.common.bus import derive_id
+from services.common.bus import Delivery, derive_id
 from services.labeling.domain.drawing import DrawPolicy
 from services.labeling.domain.model import Asset, Label, StoredObject
 from services.labeling.domain.ports import AnnotationFilter
@@ -95,7 +96,8 @@ class Both:
                 await self.labeling.tasks.answer(answers, who)
         await self.labeling.settle()
         bus = self.labeling.bus
-        for delivery in [*bus.events(PROBE_ANSWERED), *bus.events(PROBE_ENDED)]:
+        said: list[Delivery[Any]] = [*bus.events(PROBE_ANSWERED), *bus.events(PROBE_ENDED)]
+        for delivery in said:
             heard = wire.input_of(delivery)
             assert isinstance(heard, Reread | ProbeEnded)
             self.cameras.old.waiting.append(heard)
