@@ -132,14 +132,18 @@ LABELING_ANNOTATIONS: Final = Counter(
     ["source", "result"],
 )
 LABELING_ANSWERS: Final = Counter(
-    "irisloop_labeling_answers_total", "Answers to tasks; result: confirmed, corrected, skipped.", ["result"]
+    "irisloop_labeling_answers_total",
+    "Answers to tasks; result: confirmed, corrected, skipped, again (an old asset's).",
+    ["result"],
 )
 LABELING_DRAWN: Final = Counter(
-    "irisloop_labeling_tasks_drawn_total", "Tasks drawn; origin: uniform, uncertainty, drift, request.", ["origin"]
+    "irisloop_labeling_tasks_drawn_total",
+    "Tasks drawn; origin: uniform, uncertainty, drift, request, probe.",
+    ["origin"],
 )
 LABELING_CLOSED: Final = Counter(
     "irisloop_labeling_tasks_closed_total",
-    "Tasks closed unanswered; reason: crowded_out, incident_over, served, cancelled.",
+    "Tasks closed unanswered; reason: crowded_out, incident_over, served, cancelled, probe_over.",
     ["reason"],
 )
 LABELING_TASKS: Final = Gauge(

@@ -23,6 +23,7 @@ from services.labeling.handlers.draws import DrawHandlers
 from services.labeling.handlers.drift import DriftHandlers
 from services.labeling.handlers.keeping import Keeper
 from services.labeling.handlers.labels import LabelHandlers
+from services.labeling.handlers.probes import ProbeHandlers
 from services.labeling.handlers.tasks import TaskHandlers
 from services.labeling.handlers.versions import VersionHandlers
 from services.labeling.inbound.calls import Handlers
@@ -55,7 +56,8 @@ def build(settings: LabelingSettings | None = None, bus: Bus | None = None) -> A
         DatasetHandlers(ledgers, clock),
         versions,
     )
-    listener(ledgers, policy, versions.wake).listen(bus)
+    probes = ProbeHandlers(ledgers, clock, policy)
+    listener(ledgers, policy, versions.wake, probes).listen(bus)
     http = create_http("labeling")
     http.include_router(routes(handlers))
 
@@ -66,19 +68,22 @@ def build(settings: LabelingSettings | None = None, bus: Bus | None = None) -> A
         name="labeling",
         settings=settings,
         resources=(database, objects, directory, bus),
-        tasks=_tasks(bus, database, versions, Keeper(ledgers, clock, settings.kept_predictions, _kept(settings))),
+        tasks=_tasks(
+            bus, database, versions, Keeper(ledgers, clock, settings.kept_predictions, _kept(settings), probes)
+        ),
         http=http,
         grpc=add_services,
         ready=(bus.waiting_for,),
     )
 
 
-def listener(ledgers: Ledgers, policy: DrawPolicy, on_requests: Callable[[], None]) -> Listener:
+def listener(ledgers: Ledgers, policy: DrawPolicy, on_requests: Callable[[], None], probes: ProbeHandlers) -> Listener:
     """What hears the bus."""
     return Listener(
         AssetHandlers(ledgers, clock),
         DrawHandlers(ledgers, clock, policy, on_requests),
         DriftHandlers(ledgers, clock, policy),
+        probes,
     )
 
 

@@ -17,11 +17,13 @@ from services.labeling.domain.model import (
     Draw,
     Label,
     Micros,
+    Origin,
     Reference,
     StoredObject,
     Task,
     Version,
 )
+from services.labeling.domain.probe import Probe, Reading, Tally
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -132,21 +134,22 @@ def reference_message(reference: Reference) -> pb.PredictionReference:
 
 
 def task_message(task: Task, priority: float) -> pb.Task:
-    """What a person is shown."""
+    """What a person is shown: nobody can tell a task of a probe from a random one."""
+    draw = Draw(Origin.UNIFORM, task.draw.propensity) if task.draw.origin is Origin.PROBE else task.draw
     message = pb.Task(
         id=task.id,
         asset_id=task.asset_id,
         camera_id=task.camera_id,
         captured_at=timestamp(task.captured_at),
         state=pb.TaskState.ValueType(task.state),
-        draw=draw_message(task.draw),
+        draw=draw_message(draw),
         priority=priority,
         class_names=task.class_names,
         created_at=timestamp(task.created_at),
         leased_by=task.leased_by,
         dataset=task.dataset,
     )
-    if task.suggestion is not None:
+    if task.suggestion is not None and draw.origin is not Origin.UNIFORM:
         message.suggestion.CopyFrom(reference_message(task.suggestion))
     if task.leased_until:
         message.leased_until.CopyFrom(timestamp(task.leased_until))
@@ -186,3 +189,38 @@ def version_message(version: Version) -> pb.DatasetVersion:
     if version.condition_since is not None:
         message.condition_since.CopyFrom(timestamp(version.condition_since))
     return message
+
+
+def again_message(probe: Probe, reading: Reading) -> pb.ProbeAnswered:
+    """An old asset answered again."""
+    return pb.ProbeAnswered(
+        probe_id=probe.id,
+        model=probe.model,
+        incident_id=probe.incident_id,
+        asset_id=reading.asset_id,
+        camera_id=reading.camera_id,
+        captured_at=timestamp(reading.captured_at),
+        class_before=reading.class_before,
+        class_now=reading.class_now,
+        annotated_before_by=reading.annotated_before_by,
+        annotated_now_by=reading.annotated_now_by,
+        annotated_before_at=timestamp(reading.annotated_before_at),
+        annotated_now_at=timestamp(reading.annotated_now_at),
+        propensity=reading.propensity,
+        revision=reading.revision,
+    )
+
+
+def ended_message(probe: Probe, tally: Tally, at: Micros) -> pb.ProbeEnded:
+    """A probe that is over."""
+    return pb.ProbeEnded(
+        probe_id=probe.id,
+        model=probe.model,
+        incident_id=probe.incident_id,
+        reason=pb.ProbeEnd.ValueType(probe.ended or 0),
+        drawn=probe.drawn,
+        answered=tally.answered,
+        skipped=tally.skipped,
+        deleted=tally.deleted,
+        ended_at=timestamp(at),
+    )

@@ -123,6 +123,7 @@ def state(i: pb.Incident) -> str:
     """How sure, who is at it, and whether anybody is told."""
     word = "closed" if i.HasField("closed_at") else pb.MonitorState.Name(i.state).removeprefix("MONITOR_STATE_")
     more = [f"taken on by {i.acknowledged_by}"] if i.acknowledged_by else []
+    more += ["old answers awaited"] if i.probe.verdict == pb.PROBE_VERDICT_ASKED and not i.HasField("closed_at") else []
     more += ["planned"] if i.plan_id else ["muted"] if i.muted else []
     return ", ".join([word, *more])
 

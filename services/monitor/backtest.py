@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Final
 
-from irisloop.topics import ALERT_RAISED, DRIFT_DETECTED, RETRAIN_DECLINED, RETRAIN_REQUESTED, RUN_FINISHED, TOPICS
+from irisloop.topics import (
+    ALERT_RAISED,
+    DRIFT_DETECTED,
+    PROBE_REQUESTED,
+    RETRAIN_DECLINED,
+    RETRAIN_REQUESTED,
+    RUN_FINISHED,
+    TOPICS,
+)
 
 from services.common.bus import Delivery, Record, decode
 from services.common.bus.replaying import Stretch
@@ -24,7 +32,7 @@ from services.monitor.outbound.recording import Source
 from services.monitor.replaying import INPUT_NAMES, Replay
 from services.monitor.wire_said import finding_of
 
-SAID: Final = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED, RETRAIN_DECLINED)
+SAID: Final = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED, RETRAIN_DECLINED, PROBE_REQUESTED)
 NAMES: Final = tuple(topic.name for topic in (*INPUTS, *SAID))
 _TOPICS: Final = {topic.name: topic for topic in TOPICS}
 _BATCH: Final = 500

@@ -51,10 +51,12 @@ from services.monitor.domain.events import (
     TestResult,
     VersionKnown,
 )
+from services.monitor.domain.probe_events import ProbeRequest
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.ticks import Tick
 from services.monitor.wire_fleet import add_handling, assessed_event, camera_known, commanded
 from services.monitor.wire_fleet import evidence_message as evidence_message
+from services.monitor.wire_probe import probe_ended, request_event, reread, word_message
 from services.monitor.wire_time import moment as moment
 from services.monitor.wire_time import seconds as seconds
 from services.monitor.wire_time import stamp as stamp
@@ -96,6 +98,10 @@ def input_of(delivery: Delivery[Any]) -> Input | None:
             return camera_known(delivery, value.camera)
         case pb.CommandGiven():
             return commanded(delivery, value)
+        case labeling_pb2.ProbeAnswered():
+            return reread(delivery, value)
+        case labeling_pb2.ProbeEnded():
+            return probe_ended(delivery, value)
     raise InvalidMessage(f"{type(value).__name__} is not judged", field="ce_type")
 
 
@@ -290,6 +296,8 @@ def event_of(finding: Finding) -> Event[Any]:
             return Event(RETRAIN_REQUESTED, finding.model, _request(finding), finding.id, at, trace)
         case Refusal():
             return Event(RETRAIN_DECLINED, finding.model, _refusal(finding), finding.id, at, trace)
+        case ProbeRequest():
+            return request_event(finding)
         case Judged():
             numbers = (finding.verdict, str(finding.pairs), str(finding.labelled))
             ce_id = derive("challenge", finding.rollout_id, *numbers)
@@ -383,6 +391,7 @@ def incident_message(i: Incident) -> pb.Incident:
         risk=risk_message(i.risk) if i.risk else None,
         trigger_asset_id=i.trigger_asset_id,
         faults=[fault_message(f) for f in i.faults],
+        probe=word_message(i.probe) if i.probe is not None else None,
     )
     for name in ("began_at", "level_since", "closed_at"):
         if at := getattr(i, name):

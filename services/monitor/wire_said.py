@@ -27,10 +27,11 @@ from services.monitor.domain.events import (
     State,
 )
 from services.monitor.wire import seconds
+from services.monitor.wire_probe import request_of, word_of
 
 
 def finding_of(delivery: Delivery[Any]) -> Finding | None:
-    """A drift, an alert, a request or a refusal; None for anything else."""
+    """A drift, an alert, a request, a refusal or a probe asked for; None for anything else."""
     value, at, trace = delivery.value, delivery.ce_time.timestamp(), delivery.traceparent
     match value:
         case pb.DriftDetected():
@@ -42,6 +43,8 @@ def finding_of(delivery: Delivery[Any]) -> Finding | None:
         case pb.RetrainDeclined():
             said = seconds(value.declined_at)
             return Refusal(said, trace, value.id, value.model, value.incident_id, value.reason, _numbers(value))
+        case pb.ProbeRequested():
+            return request_of(value, trace)
     return None
 
 
@@ -101,6 +104,7 @@ def incident_of(m: pb.Incident) -> Incident:
         faults=tuple(
             CameraFault(f.camera_id, f.kind, seconds(f.since), f.before_asset_id, f.after_asset_id) for f in m.faults
         ),
+        probe=word_of(m.probe) if m.HasField("probe") else None,
     )  # fmt: skip
 
 

@@ -94,6 +94,32 @@ ANNOTATION_CONFIRMED: Final[Topic[labeling_pb2.AnnotationConfirmed]] = Topic(
     max_message_bytes=1048576,
     log_append_time=False,
 )
+PROBE_ANSWERED: Final[Topic[labeling_pb2.ProbeAnswered]] = Topic(
+    name='irisloop.labeling.probe.answered.v1',
+    message=labeling_pb2.ProbeAnswered,
+    key='model',
+    producer='labeling',
+    consumers=(Consumer('monitor', 'judge-drift', 'stream'),),
+    partitions=1,
+    retention_ms=2592000000,
+    retention_bytes=-1,
+    compacted=False,
+    max_message_bytes=1048576,
+    log_append_time=False,
+)
+PROBE_ENDED: Final[Topic[labeling_pb2.ProbeEnded]] = Topic(
+    name='irisloop.labeling.probe.ended.v1',
+    message=labeling_pb2.ProbeEnded,
+    key='model',
+    producer='labeling',
+    consumers=(Consumer('monitor', 'judge-drift', 'stream'),),
+    partitions=1,
+    retention_ms=2592000000,
+    retention_bytes=-1,
+    compacted=False,
+    max_message_bytes=1048576,
+    log_append_time=False,
+)
 DATASET_VERSION_CREATED: Final[Topic[labeling_pb2.DatasetVersionCreated]] = Topic(
     name='irisloop.labeling.dataset-version.created.v1',
     message=labeling_pb2.DatasetVersionCreated,
@@ -315,6 +341,19 @@ RETRAIN_ANSWERED: Final[Topic[monitor_pb2.RetrainAnswered]] = Topic(
     max_message_bytes=1048576,
     log_append_time=False,
 )
+PROBE_REQUESTED: Final[Topic[monitor_pb2.ProbeRequested]] = Topic(
+    name='irisloop.monitor.probe.requested.v1',
+    message=monitor_pb2.ProbeRequested,
+    key='model',
+    producer='monitor',
+    consumers=(Consumer('labeling', 'hold-probes', 'shared'),),
+    partitions=1,
+    retention_ms=2592000000,
+    retention_bytes=-1,
+    compacted=False,
+    max_message_bytes=1048576,
+    log_append_time=False,
+)
 CHALLENGER_JUDGED: Final[Topic[monitor_pb2.ChallengerJudged]] = Topic(
     name='irisloop.monitor.challenger.judged.v1',
     message=monitor_pb2.ChallengerJudged,
@@ -362,6 +401,8 @@ TOPICS: Final[tuple[Topic[Any], ...]] = (
     FRAME_REJECTED,
     CAMERA_CHANGED,
     ANNOTATION_CONFIRMED,
+    PROBE_ANSWERED,
+    PROBE_ENDED,
     DATASET_VERSION_CREATED,
     RUN_PROGRESSED,
     RUN_WAITING,
@@ -379,6 +420,7 @@ TOPICS: Final[tuple[Topic[Any], ...]] = (
     RETRAIN_REQUESTED,
     RETRAIN_DECLINED,
     RETRAIN_ANSWERED,
+    PROBE_REQUESTED,
     CHALLENGER_JUDGED,
     CLOCK_TICKED,
     SNAPSHOT_TAKEN,

@@ -28,12 +28,14 @@ class Source(IntEnum):
 
 class Origin(IntEnum):
     """Why a task exists; the numbers are the contract's, and also the order in which tasks are handed out, last first
-    except that uniform comes before uncertain."""
+    except that uniform comes before uncertain. A probe has no number there: nobody is told that a task is one's.
+    """
 
     UNIFORM = 1
     UNCERTAINTY = 2
     DRIFT = 3
     REQUEST = 4
+    PROBE = 100
 
 
 class State(IntEnum):

@@ -25,6 +25,7 @@ from services.labeling.domain.model import (
     Version,
     VersionRequest,
 )
+from services.labeling.domain.probe import Probe, Reading, Tally
 
 T = TypeVar("T")
 
@@ -98,6 +99,11 @@ class Annotations(Protocol):
     def of_dataset(self, dataset: Dataset) -> list[Annotation]:
         """The newest revision of every asset that belongs to the dataset and is not deleted."""
 
+    def answered_before(self, at: Micros, dataset: Dataset, cameras: Sequence[str], limit: int) -> list[Annotation]:
+        """What people (no imports) said of assets of a dataset and of `cameras` (of all when empty): of the whole
+        image, captured and said before `at`, still in force, of an asset that is not deleted; the newest said first.
+        """
+
     def supersede(self, change: ConceptChange) -> int:
         """Mark what the change overtakes, and unmark what an earlier word about the same incident marked."""
 
@@ -143,6 +149,9 @@ class Tasks(Protocol):
 
     def pending(self, cause: str) -> int:
         """How many open and leased tasks there are of an incident or a request."""
+
+    def handed(self, cause: str, who: str) -> int:
+        """How many tasks of an incident, a request or a probe were handed to a person and not taken back."""
 
     def page(self, state: State | None, after: int, limit: int) -> list[Task]:
         """In the order of their sequence."""
@@ -200,6 +209,31 @@ class Datasets(Protocol):
         """Create or replace."""
 
 
+class Probes(Protocol):
+    """Blind probes, and the assets that were drawn for them."""
+
+    def get(self, probe_id: str) -> Probe | None:
+        """By id."""
+
+    def open(self) -> list[Probe]:
+        """Those whose answers are awaited."""
+
+    def put(self, probe: Probe) -> None:
+        """Create or replace."""
+
+    def add(self, readings: Sequence[Reading]) -> None:
+        """Assets drawn."""
+
+    def readings(self, task_ids: Iterable[str]) -> dict[str, Reading]:
+        """By task."""
+
+    def answer(self, reading: Reading) -> None:
+        """Keep how it is read now."""
+
+    def tally(self, probe_id: str) -> Tally:
+        """How its assets ended."""
+
+
 class Ledger(Protocol):
     """Everything labeling keeps, inside one transaction."""
 
@@ -219,11 +253,21 @@ class Ledger(Protocol):
     def datasets(self) -> Datasets:
         """What is cut from it."""
 
+    @property
+    def probes(self) -> Probes:
+        """What people are asked again."""
+
     def say_confirmed(self, said: Sequence[tuple[Annotation, Draw | None, Sequence[Reference]]]) -> None:
         """`annotation confirmed`, published once the transaction commits."""
 
     def say_created(self, version: Version) -> None:
         """`dataset version created`, published once the transaction commits."""
+
+    def say_again(self, probe: Probe, readings: Sequence[Reading]) -> None:
+        """`probe answered`, published once the transaction commits."""
+
+    def say_ended(self, probe: Probe, tally: Tally, at: Micros) -> None:
+        """`probe ended`, published once the transaction commits."""
 
 
 class Ledgers(Protocol):

@@ -11,6 +11,8 @@ RANKS: Final = {Origin.REQUEST: 4.0, Origin.DRIFT: 3.0, Origin.UNIFORM: 2.0, Ori
 """Priority: higher comes first."""
 UNIFORM_EVERY: Final = 5
 """One task in so many is a random one even while a request or an incident waits: risk must stay estimated."""
+PROBE_EVERY: Final = 3
+"""While others wait, one task in so many is an old one that is asked about again: in a row they would show."""
 
 
 def by_priority(tasks: Mapping[Origin, Sequence[Task]], limit: int, handed: int) -> list[Task]:
@@ -18,10 +20,15 @@ def by_priority(tasks: Mapping[Origin, Sequence[Task]], limit: int, handed: int)
     urgent = [*tasks.get(Origin.REQUEST, ()), *tasks.get(Origin.DRIFT, ())][::-1]
     uniform = list(tasks.get(Origin.UNIFORM, ()))[::-1]
     uncertain = list(tasks.get(Origin.UNCERTAINTY, ()))[::-1]
+    again = list(tasks.get(Origin.PROBE, ()))[::-1]
     chosen: list[Task] = []
     while len(chosen) < limit:
-        random_first = (handed + len(chosen)) % UNIFORM_EVERY == UNIFORM_EVERY - 1
-        order = (uniform, urgent, uncertain) if random_first else (urgent, uniform, uncertain)
+        place = handed + len(chosen)
+        order = [urgent, uniform, again, uncertain]
+        if place % PROBE_EVERY == 0:
+            order = [again, *order]
+        if place % UNIFORM_EVERY == UNIFORM_EVERY - 1:
+            order = [uniform, *order]
         source = next((tasks_left for tasks_left in order if tasks_left), None)
         if source is None:
             break

@@ -10,6 +10,7 @@ from services.labeling.domain.drawing import DrawPolicy, sample
 from services.labeling.domain.model import ConceptChange, Draw, Incident, Micros, Origin
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.handlers.asking import CANDIDATES, ask, dataset_for, task_of
+from services.labeling.handlers.probes import end_of_incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class DriftWord:
     """What monitor says about an incident, as far as labeling acts on it.
 
     `over` when it is closed or known to be harmless; `asking` while it is alarmed and its harm not known;
-    `concept_changed` when it is confirmed that the named classes have another meaning since `began_at`.
+    `concept_changed` when it is confirmed that the named classes have another meaning since `began_at`; `probe_judged`
+    when no more answers of its probe are needed.
     """
 
     incident_id: str
@@ -29,6 +31,7 @@ class DriftWord:
     over: bool
     asking: bool
     concept_changed: bool
+    probe_judged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class DriftHandlers:
             drawn += self._draw_window(ledger, incident)
         if word.over:
             LABELING_CLOSED.labels("incident_over").inc(ledger.tasks.close_cause(word.incident_id))
+        if word.over or word.probe_judged:
+            end_of_incident(ledger, word.incident_id, self.clock())
         if word.concept_changed:
             supersede(ledger, word)
         ledger.datasets.put_incident(

@@ -1,4 +1,4 @@
-"""Keeps the pool of predictions bounded, and the queue's size visible."""
+"""Keeps the pool of predictions bounded, probes within their time, and the queue's size visible."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from services.common.metrics import LABELING_REQUESTS, LABELING_TASKS
 from services.common.telemetry import log
 from services.labeling.domain.model import Micros, State
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
+from services.labeling.handlers.probes import ProbeHandlers
 
 EVERY_S = 15.0
 PAUSE_S = 0.05
@@ -17,12 +18,13 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """Drops predictions and assets older than `kept` and beyond `most`."""
+    """Drops predictions and assets older than `kept` and beyond `most`, and ends probes that are over."""
 
     ledgers: Ledgers
     clock: Clock
     most: int
     kept: Micros
+    probes: ProbeHandlers
 
     async def run(self) -> None:
         """Keep until cancelled."""
@@ -35,6 +37,7 @@ class Keeper:
 
     async def keep(self) -> int:
         """Prune in small transactions, so that nobody waits long; returns how many rows went."""
+        await self.probes.end_those_over()
         pruned = 0
         before = self.clock() - self.kept
         while True:

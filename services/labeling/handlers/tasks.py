@@ -12,10 +12,13 @@ from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.domain.queue import by_priority
 from services.labeling.errors import UnknownClass, UnknownTask
 from services.labeling.handlers.labels import Said, Scribe
+from services.labeling.handlers.probes import take_again, waiting_for
 
 MOST_LEASED = 100
 LEASE_SECONDS = 300
 LONGEST_LEASE_SECONDS = 86_400
+PROBED_AT_ONCE = 1_000
+"""So many open tasks of probes are looked at for some that a person may be handed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class TaskHandlers:
         now = self.clock()
         until = now + seconds * 1_000_000
         ledger.tasks.take_back(now)
-        waiting = {origin: ledger.tasks.newest_open(origin, dataset, limit) for origin in Origin}
+        plain: list[Origin] = [origin for origin in Origin if origin is not Origin.PROBE]
+        waiting = {origin: ledger.tasks.newest_open(origin, dataset, limit) for origin in plain}
+        waiting[Origin.PROBE] = waiting_for(ledger, by, dataset, PROBED_AT_ONCE, now)
         chosen = by_priority(waiting, limit, self.handed)
         if chosen:
             ledger.tasks.lease([task.id for task in chosen], by, until)
@@ -96,7 +101,11 @@ class _Answering:
         """The annotations, and how many of them are new."""
         tasks = self._ledger.tasks.by_ids(answer.task_id for answer in answers)
         self._check(answers, tasks)
-        ids = {task.asset_id for task in tasks.values()}
+        again = {one.task_id: (tasks[one.task_id], one.labels) for one in answers if _is_old(tasks[one.task_id])}
+        understood = take_again(self._ledger, again, self._by, self._now)
+        order = dict.fromkeys(answer.task_id for answer in answers)
+        answers = [answer for answer in answers if answer.task_id not in again]
+        ids = {tasks[answer.task_id].asset_id for answer in answers}
         current = self._ledger.annotations.current(ids)
         assets = {**{key: one.asset for key, one in current.items()}, **self._ledger.pool.assets(ids)}
         gone = self._ledger.pool.deleted(ids)
@@ -105,8 +114,8 @@ class _Answering:
         written = {one.task_id: one for one in scribe.write(list(said.values()), current)}
         self._ledger.tasks.settle(list(said), State.DONE)
         self._count(said, tasks)
-        order = dict.fromkeys(answer.task_id for answer in answers)
-        return [found for key in order if (found := written.get(key) or known.get(key)) is not None], len(written)
+        taken = {**understood, **known, **written}
+        return [taken[key] for key in order if key in taken], len(written)
 
     def _check(self, answers: Sequence[Answer], tasks: dict[str, Task]) -> None:
         classes = {one.name: set(one.class_names) for one in self._ledger.datasets.all()}
@@ -152,6 +161,10 @@ class _Answering:
             suggestion = tasks[task_id].suggestion
             agreed = suggestion is not None and one.labels[0].class_name == suggestion.class_name
             LABELING_ANSWERS.labels("confirmed" if agreed else "corrected").inc()
+
+
+def _is_old(task: Task) -> bool:
+    return task.draw.origin is Origin.PROBE
 
 
 def _with_classes(ledger: Ledger, tasks: Sequence[Task]) -> list[Task]:

@@ -8,7 +8,7 @@ from irisloop.labeling.v1 import labeling_pb2 as pb
 
 from services.common.errors import InvalidMessage
 from services.labeling import codec
-from services.labeling.domain.model import State, Task
+from services.labeling.domain.model import Origin, State, Task
 from services.labeling.domain.queue import RANKS
 from services.labeling.handlers.datasets import DatasetHandlers
 from services.labeling.handlers.labels import LabelHandlers
@@ -29,8 +29,8 @@ class Handlers:
 
 
 def task_message(task: Task) -> pb.Task:
-    """With its priority."""
-    return codec.task_message(task, RANKS[task.draw.origin])
+    """With its priority; a task of a probe has that of a random one."""
+    return codec.task_message(task, RANKS.get(task.draw.origin, RANKS[Origin.UNIFORM]))
 
 
 def task_state(wanted: int | str) -> State:

@@ -1,4 +1,4 @@
-"""Assets, predictions and drifts, off the bus."""
+"""Assets, predictions, drifts and probes, off the bus."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any, TypeVar
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.monitor.v1 import monitor_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ASSET_DELETED, ASSET_STORED, DRIFT_DETECTED, PREDICTION_MADE
+from irisloop.topics import ASSET_DELETED, ASSET_STORED, DRIFT_DETECTED, PREDICTION_MADE, PROBE_REQUESTED
 
 from services.common.bus import Bus, Delivery, Subscription
 from services.common.errors import InvalidMessage, PoisonedDelivery
 from services.labeling import codec
 from services.labeling.domain.model import Prediction, Reference
+from services.labeling.domain.probe import Probe
 from services.labeling.handlers.assets import AssetHandlers
 from services.labeling.handlers.draws import DrawHandlers
 from services.labeling.handlers.drift import DriftHandlers, DriftWord
+from services.labeling.handlers.probes import MOST, ProbeHandlers
 
 T = TypeVar("T")
 ALARMED = (monitor_pb2.MONITOR_STATE_ALARM, monitor_pb2.MONITOR_STATE_CONFIRMED)
@@ -33,6 +35,7 @@ class Listener:
     assets: AssetHandlers
     draws: DrawHandlers
     drift: DriftHandlers
+    probes: ProbeHandlers
 
     def listen(self, bus: Bus) -> None:
         """Declare what labeling hears."""
@@ -40,6 +43,7 @@ class Listener:
         bus.subscribe(Subscription(ASSET_DELETED, "forget-assets", self.forget_assets))
         bus.subscribe(Subscription(PREDICTION_MADE, "draw-tasks", self.draw_tasks, linger_ms=LINGER_MS))
         bus.subscribe(Subscription(DRIFT_DETECTED, "draw-drifted", self.draw_drifted))
+        bus.subscribe(Subscription(PROBE_REQUESTED, "hold-probes", self.hold_probes))
 
     async def note_assets(self, batch: Sequence[Delivery[ingest_pb2.AssetStored]]) -> None:
         """Every asset, of live cameras and of imports."""
@@ -57,6 +61,10 @@ class Listener:
     async def draw_drifted(self, batch: Sequence[Delivery[monitor_pb2.DriftDetected]]) -> None:
         """Every revision of every incident."""
         await self.drift.note(_each(batch, lambda delivery: drift_word(delivery.value)))
+
+    async def hold_probes(self, batch: Sequence[Delivery[monitor_pb2.ProbeRequested]]) -> None:
+        """Old assets are to be asked about again."""
+        await self.probes.hold(_each(batch, lambda delivery: probe_of(delivery.value)))
 
 
 def _each(batch: Sequence[Delivery[Any]], decode: Callable[[Delivery[Any]], T]) -> list[T]:
@@ -118,4 +126,29 @@ def drift_word(message: monitor_pb2.DriftDetected) -> DriftWord:
         over=incident.HasField("closed_at") or incident.harm == monitor_pb2.DRIFT_HARM_NONE,
         asking=incident.state in ALARMED and incident.harm != monitor_pb2.DRIFT_HARM_CROSSED,
         concept_changed=confirmed and incident.cause == monitor_pb2.DRIFT_CAUSE_LABELS and bool(incident.class_names),
+        probe_judged=incident.probe.verdict > monitor_pb2.PROBE_VERDICT_ASKED,
+    )
+
+
+def probe_of(message: monitor_pb2.ProbeRequested) -> Probe:
+    """Raises `InvalidMessage` without what a probe cannot be held without."""
+    for field in ("probe_id", "model", "incident_id", "class_names"):
+        if not getattr(message, field):
+            raise InvalidMessage(f"A probe needs `{field}`.", field=field)
+    times = {name: getattr(message, name) for name in ("answered_before", "requested_at", "until")}
+    for field, at in times.items():
+        if not at.seconds:
+            raise InvalidMessage(f"A probe needs `{field}`.", field=field)
+    if not 1 <= message.assets <= MOST:
+        raise InvalidMessage(f"A probe is of 1 to {MOST} `assets`, not {message.assets}.", field="assets")
+    return Probe(
+        id=message.probe_id,
+        model=message.model,
+        incident_id=message.incident_id,
+        class_names=tuple(message.class_names),
+        cameras=tuple(message.cameras),
+        answered_before=codec.micros(message.answered_before),
+        assets=message.assets,
+        requested_at=codec.micros(message.requested_at),
+        until=codec.micros(message.until),
     )

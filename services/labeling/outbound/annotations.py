@@ -86,6 +86,18 @@ class SqlAnnotations:
         rows = self.connection.execute(sa.select(tables.revisions).where(*self._belongs(dataset)))
         return [_annotation(row) for row in rows if matches[row[_CAMERA]]]
 
+    def answered_before(self, at: Micros, dataset: Dataset, cameras: Sequence[str], limit: int) -> list[Annotation]:
+        table = tables.revisions
+        named = [camera_id for camera_id in cameras or self._cameras() if dataset.has_camera(camera_id)]
+        query = (
+            sa.select(table)
+            .where(*self._belongs(dataset), table.c.superseded_at.is_(None), table.c.camera_id.in_(named))
+            .where(table.c.captured_at < at, table.c.annotated_at < at, table.c.source != int(Source.IMPORT))
+            .order_by(table.c.sequence.desc())
+            .limit(limit)
+        )
+        return [_annotation(row) for row in self.connection.execute(query)]
+
     def supersede(self, change: ConceptChange) -> int:
         table = tables.revisions
         unmark = sa.update(table).where(table.c.superseded_by == change.incident_id)

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from irisloop.labeling.v1 import labeling_pb2 as pb
-from irisloop.topics import ANNOTATION_CONFIRMED, DATASET_VERSION_CREATED
+from irisloop.topics import ANNOTATION_CONFIRMED, DATASET_VERSION_CREATED, PROBE_ANSWERED, PROBE_ENDED
 from sqlalchemy import Connection
 
 from services.common.bus import Event, derive_id
 from services.common.database import Database
 from services.common.outbox import enqueue
 from services.labeling import codec
-from services.labeling.domain.model import Annotation, Draw, Reference, Version
+from services.labeling.domain.model import Annotation, Draw, Micros, Reference, Version
 from services.labeling.domain.ports import Ledger
+from services.labeling.domain.probe import Probe, Reading, Tally
 from services.labeling.outbound.annotations import SqlAnnotations
 from services.labeling.outbound.datasets import SqlDatasets
 from services.labeling.outbound.pool import SqlPool
+from services.labeling.outbound.probes import SqlProbes
 from services.labeling.outbound.tasks import SqlTasks
 
 T = TypeVar("T")
@@ -49,12 +51,18 @@ class SqlLedger:
     annotations: SqlAnnotations
     tasks: SqlTasks
     datasets: SqlDatasets
+    probes: SqlProbes
 
     @classmethod
     def over(cls, connection: Connection) -> SqlLedger:
         """All parts on one connection."""
         return cls(
-            connection, SqlPool(connection), SqlAnnotations(connection), SqlTasks(connection), SqlDatasets(connection)
+            connection,
+            SqlPool(connection),
+            SqlAnnotations(connection),
+            SqlTasks(connection),
+            SqlDatasets(connection),
+            SqlProbes(connection),
         )
 
     def say_confirmed(self, said: Sequence[tuple[Annotation, Draw | None, Sequence[Reference]]]) -> None:
@@ -74,3 +82,16 @@ class SqlLedger:
         identity = derive_id("dataset-version", version.dataset, str(version.number), version.digest)
         at = codec.moment(version.created_at)
         enqueue(self.connection, [Event(DATASET_VERSION_CREATED, version.dataset, value, identity, at)])
+
+    def say_again(self, probe: Probe, readings: Sequence[Reading]) -> None:
+        events: list[Event[Any]] = []
+        for one in readings:
+            identity = derive_id("probe-answer", one.task_id, str(one.revision))
+            at = codec.moment(one.annotated_now_at)
+            events.append(Event(PROBE_ANSWERED, probe.model, codec.again_message(probe, one), identity, at))
+        enqueue(self.connection, events)
+
+    def say_ended(self, probe: Probe, tally: Tally, at: Micros) -> None:
+        value = codec.ended_message(probe, tally, at)
+        identity = derive_id("probe-end", probe.id)
+        enqueue(self.connection, [Event(PROBE_ENDED, probe.model, value, identity, codec.moment(at))])

@@ -208,6 +208,42 @@ concept_changes: Final = Table(
     _text("cameras"),
 )
 
+probes: Final = Table(
+    "probes",
+    metadata,
+    _text("id", primary_key=True),
+    _text("model"),
+    _text("incident_id"),
+    _text("class_names"),
+    _text("cameras"),
+    _number("answered_before"),
+    _number("assets"),
+    _number("requested_at"),
+    _number("until"),
+    _number("drawn"),
+    _text("annotators"),
+    Column("ended", Integer),
+)
+
+readings: Final = Table(
+    "readings",
+    metadata,
+    _text("task_id", primary_key=True),
+    _text("probe_id"),
+    _text("asset_id"),
+    _text("camera_id"),
+    _number("captured_at"),
+    _text("class_before"),
+    _text("annotated_before_by"),
+    _number("annotated_before_at"),
+    Column("propensity", Float, nullable=False),
+    _text("class_now"),
+    _text("annotated_now_by"),
+    _number("annotated_now_at"),
+    Column("revision", Integer, nullable=False),
+    Index("readings_by_probe", "probe_id"),
+)
+
 
 def insert_new(connection: sa.Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that leaves rows alone which break a unique key."""

@@ -95,6 +95,11 @@ class SqlTasks:
             self.connection.execute(query.where(table.c.cause == cause, table.c.state.in_(PENDING))).scalar_one()
         )
 
+    def handed(self, cause: str, who: str) -> int:
+        table = tables.tasks
+        query = sa.select(sa.func.count()).select_from(table)
+        return int(self.connection.execute(query.where(table.c.cause == cause, table.c.leased_by == who)).scalar_one())
+
     def page(self, state: State | None, after: int, limit: int) -> list[Task]:
         table, assets = tables.tasks, tables.assets
         stored = (assets.c.digest, assets.c.size_bytes, assets.c.content_type)

@@ -105,7 +105,7 @@ class Director:
         return self.facts
 
     async def _prepare(self, stack: AsyncExitStack) -> None:
-        truth = Truth()
+        truth = Truth(self.scenario)
         journal = Journal(truth, self.class_names)
         first = min(FIRST_LABELS, len(self.images) // 2)
         source = FrameSource(self.images[first:], self.labels[first:], self.scenario, self.seed)

@@ -15,13 +15,16 @@ from services.local.demo.scenario import CAMERAS, Image, Scenario
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A live frame before it is sent; `number` counts from 0 over all cameras."""
+    """A live frame before it is sent; `number` counts from 0 over all cameras. `truth` is the class that its picture
+    shows by the names of its time, `kind` by the names at the start.
+    """
 
     number: int
     camera: str
     png: bytes
     truth: int
     changed: bool
+    kind: int
 
 
 @dataclass(slots=True)
@@ -53,9 +56,10 @@ class FrameSource:
         chosen = int(self._order[place])
         image = turned(self.images[chosen], lap)
         seen = self.scenario.picture(image, camera, number, self._rng)
-        truth = self.scenario.truth(int(self.labels[chosen]), camera, number)
+        kind = int(self.labels[chosen])
+        truth = self.scenario.truth(kind, camera, number)
         full = camera in self.scenario.cameras and self.scenario.progress(number) == 1.0
-        return Frame(number, camera, png(seen), truth, full)
+        return Frame(number, camera, png(seen), truth, full, kind)
 
 
 def png(image: Image) -> bytes:
@@ -67,12 +71,18 @@ def png(image: Image) -> bytes:
 
 @dataclass(slots=True)
 class Truth:
-    """What the demo knows of each acknowledged frame, by the frame's number and, once stored, by asset id."""
+    """What the demo knows of each acknowledged frame, by the frame's number and, once stored, by asset id.
 
+    `label` is by the names of the frame's time, `kind` by those at the start.
+    """
+
+    scenario: Scenario | None = None
     label: dict[int, int] = field(default_factory=dict)
     camera: dict[int, str] = field(default_factory=dict)
     captured_at: dict[int, datetime] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
+    kind: dict[int, int] = field(default_factory=dict)
+    newest: int = 0
     asset: dict[str, int] = field(default_factory=dict)
 
     def note_sent(self, frame: Frame, at: datetime) -> None:
@@ -80,6 +90,8 @@ class Truth:
         self.label[frame.number] = frame.truth
         self.camera[frame.number] = frame.camera
         self.captured_at[frame.number] = at
+        self.kind[frame.number] = frame.kind
+        self.newest = max(self.newest, frame.number)
         if frame.changed:
             self.changed.add(frame.number)
 
@@ -88,9 +100,15 @@ class Truth:
         self.asset[asset_id] = number
 
     def label_of(self, asset_id: str) -> int | None:
-        """The right class index of an asset, or None when it is not one of the demo's live frames."""
+        """The class index of an asset by the names of today, however old it is, or None when it is not one of the
+        demo's live frames.
+        """
         number = self.asset.get(asset_id)
-        return None if number is None else self.label.get(number)
+        if number is None or number not in self.kind:
+            return None
+        if self.scenario is None:
+            return self.kind[number]
+        return self.scenario.truth(self.kind[number], self.camera[number], self.newest)
 
 
 def turned(image: Image, lap: int) -> Image:

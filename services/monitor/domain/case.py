@@ -24,6 +24,8 @@ from services.monitor.domain.events import (
     State,
 )
 from services.monitor.domain.policy import ShapePolicy
+from services.monitor.domain.probe import Probe
+from services.monitor.domain.probe_events import ProbeWord
 from services.monitor.domain.shape import Fit, fit, is_level, mixes
 
 _POINTS = 900
@@ -78,6 +80,8 @@ class Case:
     """One annotator's labels explain it best, and not so surely that they could be named."""
     heard: float = 0.0
     """Labels there were when it would have been over, were it not for that."""
+    probe: Probe | None = None
+    """Old answers asked for again, where labels are the cause."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -105,6 +109,7 @@ class Case:
             plan_id=self.plan_id,
             history=tuple(self.history),
             faults=tuple(self.broken()),
+            probe=self.probe.word() if self.probe is not None else None,
         )
 
     def broken(self) -> list[CameraFault]:
@@ -133,7 +138,8 @@ class Case:
 def _essence(incident: Incident) -> Incident:
     scope = Scope(incident.scope.kind, incident.scope.value)
     faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope)
+    probe = incident.probe and ProbeWord(incident.probe.id, incident.probe.verdict, 0, 0, 0, 0, "", "", 0.0, 0.0)
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope, probe=probe)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:

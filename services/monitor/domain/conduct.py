@@ -17,6 +17,7 @@ from services.monitor.domain.fleet.suspicion import ANNOTATOR, hears_out, read_s
 from services.monitor.domain.harm import baseline_until, read_labels
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probing import ask, judge
 from services.monitor.domain.risk import Count
 from services.monitor.domain.telling import alert, say, what
 
@@ -34,10 +35,12 @@ def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterato
 
 
 def _go_on(watch: ModelWatch, case: Case, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
+    judge(watch, case, board, now, policy)
     seen = _seen_of(watch, case)
     if seen != case.understood:
         case.understood = seen
         _understand(watch, case, board, now, policy)
+    yield from ask(watch, case, board, now, policy.probe)
     yield from say(watch, case, now, policy)
     if case.harm is Harm.CROSSED:
         yield from decide(watch, case, now, policy)
@@ -50,7 +53,7 @@ def _seen_of(watch: ModelWatch, case: Case) -> tuple[int, ...]:
     cameras = [watch.cameras[name] for name in case.alarmed if name in watch.cameras]
     blocks = sum(c.trace.first + len(c.trace.times) + 1000 * c.trace.generation for c in cameras)
     parts = (len(cameras), blocks, sum(int(c.state) for c in cameras), watch.book.count, watch.labels.labels)
-    return (*parts, int(case.cause), case.requested)
+    return (*parts, int(case.cause), case.requested, int(case.probe.verdict) if case.probe is not None else 0)
 
 
 def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
@@ -109,7 +112,11 @@ def _close_if_over(watch: ModelWatch, case: Case, board: Board, now: float, poli
         _take_as_normal(watch, case, board)
         why = f"more labels would not tell whether it hurts ({numbers}); what comes is held against the error before it"
         yield from close_case(watch, case, now, why, tell=True)
-    elif case.cause is not Cause.LABELS and all(c.quiet_frames >= policy.harm.clear_frames for c in cameras):
+    elif (
+        case.cause is not Cause.LABELS
+        and case.alarmed
+        and all(c.quiet_frames >= policy.harm.clear_frames for c in cameras)
+    ):
         for camera in cameras:
             camera.clear()
         yield from close_case(watch, case, now, "the channels are as before")

@@ -10,6 +10,7 @@ from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probing import awaited
 from services.monitor.domain.retraining import Stake, ask, objection, refuse, weigh
 from services.monitor.domain.telling import alert
 
@@ -30,6 +31,11 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
     if case.plan_id:
         yield from refuse_once(
             watch, case, "planned", f"planned: the change was announced (plan {case.plan_id})", now, policy
+        )
+        return
+    if awaited(case, policy.probe):
+        yield from refuse_once(
+            watch, case, "awaits_probe", "awaits_probe: people are asked whether old answers still hold", now, policy
         )
         return
     if now - case.detected_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):

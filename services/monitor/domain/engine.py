@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor
 
-from services.monitor.domain import conduct
+from services.monitor.domain import conduct, probing
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
@@ -30,6 +30,7 @@ from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe_events import ProbeEnded, Reread
 from services.monitor.domain.quality.book import TruthBook
 from services.monitor.domain.quality.traffic import Traffic
 from services.monitor.domain.quality.truth import Truth
@@ -135,6 +136,8 @@ class Engine:
             self.watch(item.model).deploy(item)
         elif isinstance(item, Answered):
             self._answer(item)
+        elif isinstance(item, Reread | ProbeEnded):
+            probing.hear(item, self.models.get(item.model))
         elif isinstance(item, RolloutKnown) and (item.id or item.model in self.models):
             self.watch(item.model).roll_out(item, self.policy.of(item.model))
         elif isinstance(item, CameraKnown):

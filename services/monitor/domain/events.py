@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
+from services.monitor.domain.probe_events import ProbeEnded, ProbeRequest, ProbeWord, Reread
+
 CHAMPION: Final = "champion"
 DIRECT: Final = "direct"
 
@@ -227,7 +229,17 @@ class Commanded:
 
 
 Input: TypeAlias = (
-    Seen | Labelled | RunEnded | VersionKnown | Deployed | RolloutKnown | Answered | CameraKnown | Commanded
+    Seen
+    | Labelled
+    | RunEnded
+    | VersionKnown
+    | Deployed
+    | RolloutKnown
+    | Answered
+    | CameraKnown
+    | Commanded
+    | Reread
+    | ProbeEnded
 )
 
 
@@ -330,6 +342,7 @@ class Incident:
     plan_id: str = ""
     history: tuple[Happening, ...] = ()
     faults: tuple[CameraFault, ...] = ()
+    probe: ProbeWord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,4 +477,4 @@ class Judged:
     """How many of the pairs were made in it."""
 
 
-Finding: TypeAlias = DriftFound | Alert | Assessed | Request | Refusal | Judged
+Finding: TypeAlias = DriftFound | Alert | Assessed | Request | Refusal | Judged | ProbeRequest

@@ -10,6 +10,8 @@ from services.monitor.domain.fleet.suspicion import date_labels, doubt
 from services.monitor.domain.labels import Joined, Pair, affected_pairs, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe_events import ProbeVerdict
+from services.monitor.domain.probing import awaited, take_as_inputs
 from services.monitor.domain.risk import Count
 
 _MORE = 1.25
@@ -59,7 +61,7 @@ def read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     if case.harm is not Harm.CROSSED:
         return
     if case.state is not State.CONFIRMED:
-        _confirm(watch, case, now)
+        _confirm(watch, case, now, policy)
     if case.class_names and not case.requested:
         _narrow(watch, case)
 
@@ -74,8 +76,26 @@ def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     return risk.verdict(before, now, level, policy.harm)
 
 
-def _confirm(watch: ModelWatch, case: Case, now: float) -> None:
-    """It hurts. Whatever moved in the pictures, classes that have changed places are a change of labels."""
+def _confirm(watch: ModelWatch, case: Case, now: float, policy: Policy) -> None:
+    """It hurts. Whatever moved in the pictures, classes that have changed places are a change of labels; of labels it
+    is confirmed when people were asked about old answers, unless these stand.
+    """
+    told = case.probe.verdict if case.probe is not None else None
+    if told is ProbeVerdict.STANDS:
+        if case.cause is Cause.LABELS:
+            take_as_inputs(watch, case, now)
+    elif told in (None, ProbeVerdict.UNDECIDED):
+        _read_classes(watch, case)
+    if awaited(case, policy.probe):
+        return
+    case.state = State.CONFIRMED
+    rose = [f"the labelled error rose to {case.risk.current_error:.3f}"] if case.risk else []
+    probed = [case.probe.why] if case.probe is not None and case.cause is Cause.LABELS else []
+    case.note(now, "confirmed", why="; ".join(rose + probed))
+
+
+def _read_classes(watch: ModelWatch, case: Case) -> None:
+    """Whether classes have changed places, and which they are."""
     everywhere = watch.book.choose(lambda e: e.version == case.version and e.captured_at >= case.began_at)
     swapped = swapped_pairs(everywhere)
     other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
@@ -83,8 +103,6 @@ def _confirm(watch: ModelWatch, case: Case, now: float) -> None:
         case.cause, case.cameras = Cause.LABELS, sorted(watch.cameras)
     if case.cause is Cause.LABELS:
         _name_classes(watch, case, swapped)
-    case.state = State.CONFIRMED
-    case.note(now, "confirmed", why=f"the labelled error rose to {case.risk.current_error:.3f}" if case.risk else "")
 
 
 def _insist(case: Case, found: Harm, labels: float) -> Harm:

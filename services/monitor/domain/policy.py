@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from services.monitor.domain.policy_reading import known, read_fleet, read_models, read_quality, read_section
+from services.monitor.domain.policy_reading import (
+    known,
+    read_fleet,
+    read_models,
+    read_probe,
+    read_quality,
+    read_section,
+)
 from services.monitor.domain.quiethours import QuietHours
 
 
@@ -130,9 +137,22 @@ class FleetPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbePolicy:
+    """How many old answers are asked for again before a change of what classes mean is confirmed (0: none), how long
+    they are waited for, how often the verdict on them may be wrong, and how often two people's answers to one asset
+    differ at most while classes mean what they meant.
+    """
+
+    assets: int = 30
+    wait_seconds: float = 14_400.0
+    error_rate: float = 0.05
+    usual: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it. `quality`, `fleet` and `models` came later, so a file may do without; `models` holds the whole policy
-    of each model that departs from the file's.
+    """All of it. `quality`, `fleet`, `probe` and `models` came later, so a file may do without; `models` holds the
+    whole policy of each model that departs from the file's.
     """
 
     merge: MergePolicy
@@ -145,6 +165,7 @@ class Policy:
     challenge: ChallengePolicy
     quality: QualityPolicy = QualityPolicy()
     fleet: FleetPolicy = FleetPolicy()
+    probe: ProbePolicy = ProbePolicy()
     models: Mapping[str, Policy] = field(default_factory=dict)
 
     def of(self, model: str) -> Policy:
@@ -154,10 +175,18 @@ class Policy:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:
         """From the parsed file; a field that is missing, unknown or out of range is a ValueError that names it."""
-        known(document, required=_REQUIRED, optional=("quality", "fleet", "models"))
+        known(document, required=_REQUIRED, optional=("quality", "fleet", "probe", "models"))
         own = {name: read_section(kind, document[name], name) for name, kind in _KINDS.items()}
-        plain = cls(**own, quality=read_quality(QualityPolicy, document), fleet=read_fleet(FleetPolicy, document))
-        return replace(plain, models=read_models(document, plain, _KINDS))
+        plain = cls(
+            **own,
+            quality=read_quality(QualityPolicy, document),
+            fleet=read_fleet(FleetPolicy, document),
+            probe=read_probe(read_section(ProbePolicy, document.get("probe", {}), "probe"), "probe"),
+        )
+        departing = read_models(document, plain, {**_KINDS, "probe": ProbePolicy})
+        for name, policy in departing.items():
+            read_probe(policy.probe, f"models.{name}.probe")
+        return replace(plain, models=departing)
 
 
 _KINDS: dict[str, Any] = {

@@ -14,6 +14,9 @@ T = TypeVar("T")
 
 _SHARED: Final = ("merge", "quality", "fleet")
 """One for all models: the order of events, the book of labels, and how cameras' alarms become incidents."""
+_PROBED: Final = 1_000
+"""More assets labeling takes for no probe."""
+_HALF: Final = 0.5
 _NO_ONE: Final = {"none": False, "person": True}
 
 
@@ -58,6 +61,20 @@ def read_fleet(kind: type[T], document: Mapping[str, Any]) -> T:
         raise ValueError("policy: fleet: alike is at most 1, and run_length at least 1")
     read: T = fleet
     return read
+
+
+def read_probe(probe: T, where: str) -> T:
+    """The section `probe`, which a file may leave out, checked."""
+    p: Any = probe
+    if p.assets > _PROBED:
+        raise ValueError(f"policy: {where}.assets must be a whole number of 0 (no probe) to {_PROBED}, not {p.assets}")
+    if p.assets and not p.wait_seconds:
+        raise ValueError(f"policy: {where}.wait_seconds must be above 0; assets: 0 holds no probe")
+    if not 0.0 < p.error_rate < 1.0:
+        raise ValueError(f"policy: {where}.error_rate must lie between 0 and 1, not {p.error_rate!r}")
+    if not 0.0 < p.usual < _HALF:
+        raise ValueError(f"policy: {where}.usual must lie between 0 and {_HALF}, not {p.usual!r}")
+    return probe
 
 
 def read_models(document: Mapping[str, Any], plain: T, kinds: Mapping[str, type[Any]]) -> dict[str, T]:

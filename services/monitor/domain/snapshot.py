@@ -25,6 +25,8 @@ from services.monitor.domain import (
     labels,
     merge,
     model,
+    probe,
+    probe_events,
     profile,
     recency,
     reference,
@@ -36,11 +38,14 @@ from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.fleet import board
 
-CODEC: Final = 2
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
+CODEC: Final = 3
+"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`; 2 knew no probes. Both
+are still read.
+"""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
+    *(probe, probe_events),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from services.monitor.domain.case import Case, block_seconds
 from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm
 from services.monitor.domain.fault import said_of
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe_events import ProbeVerdict
 from services.monitor.domain.retraining import derive
 
 _NAMED = 6  # Cameras named in a sentence.
@@ -27,6 +29,8 @@ def say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[F
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
         summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed"
         yield alert(case, now, "page", "page", summary)
+    if _has_moved(case) and "concept" not in case.alerts:
+        yield alert(case, now, "concept", "ticket", _moved(case))
     if case.broken() and case.level_since and "fault" not in case.alerts:
         yield alert(case, now, "fault", "ticket", said_of(case.broken()))
 
@@ -39,6 +43,17 @@ def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bo
     return since >= 2.0 * block_seconds([watch.cameras[name] for name in case.alarmed if name in watch.cameras])
 
 
+def _has_moved(case: Case) -> bool:
+    return case.probe is not None and case.probe.verdict is ProbeVerdict.MOVED
+
+
+def _moved(case: Case) -> str:
+    assert case.probe is not None
+    since = datetime.fromtimestamp(case.began_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    names = ", ".join(case.class_names)
+    return f"{case.scope}: {case.model}'s classes {names} mean something else since {since}: {case.probe.why}"
+
+
 def what(case: Case) -> str:
     """What has changed, in words."""
     if case.cause is Cause.LABELS:
@@ -49,7 +64,7 @@ def what(case: Case) -> str:
 
 
 def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
-    """`code` is opened, page, fault, closed, or that a person is awaited: each is told of once."""
+    """`code` is opened, page, concept, fault, closed, or that a person is awaited: each is told of once."""
     case.alerts.append(code)
     kind = code if code in ("opened", "closed") else "escalated"
     case.note(now, f"told ({severity})", why=summary)

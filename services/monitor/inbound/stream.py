@@ -15,6 +15,8 @@ from irisloop.topics import (
     COMMAND_GIVEN,
     DEPLOYMENT_CHANGED,
     PREDICTION_MADE,
+    PROBE_ANSWERED,
+    PROBE_ENDED,
     RETRAIN_ANSWERED,
     RUN_FINISHED,
     SNAPSHOT_TAKEN,
@@ -60,6 +62,8 @@ INPUTS: Final = (
     RETRAIN_ANSWERED,
     CAMERA_CHANGED,
     COMMAND_GIVEN,
+    PROBE_ANSWERED,
+    PROBE_ENDED,
 )
 HOLDS: Final = PREDICTION_MADE.name
 """The topic whose partitions hold the others back."""

@@ -15,6 +15,7 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
 from services.monitor.domain.history import Example, History, Near, Span
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.probe_events import ProbeVerdict
 from services.monitor.domain.retraining import derive
 from services.monitor.errors import UnknownIncident
 from services.monitor.handlers import Judge
@@ -78,6 +79,7 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
         yield f"{words.moved(one)}."
     if incident.class_names:
         yield f"Classes: {words.listed(incident.class_names)}."
+    yield from _probe(incident)
     yield from _harm(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
     if incident.closed_at:
@@ -93,6 +95,20 @@ def _since(incident: Incident) -> Iterator[str]:
         )
     if incident.level_since:
         yield f"Complete: the channels are level again since {words.moment(incident.level_since)}."
+
+
+def _probe(incident: Incident) -> Iterator[str]:
+    probe = incident.probe
+    if probe is not None and not _is_moot(incident):
+        yield f"Old answers, {words.PROBES[probe.verdict]}{f' ({probe.why})' if probe.why else ''}."
+        if probe.annotator:
+            yield f"{probe.annotator} answers otherwise than the others; those answers are left out."
+
+
+def _is_moot(incident: Incident) -> bool:
+    """Whether it ended before its probe did."""
+    probe = incident.probe
+    return probe is not None and probe.verdict is ProbeVerdict.ASKED and bool(incident.closed_at)
 
 
 def _harm(incident: Incident) -> Iterator[str]:
@@ -118,7 +134,7 @@ def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[st
         f"Labels that show no harm: at least {harm.labels_min} labels of the changed condition, with an error above "
         f"the former by less than {words.percent(harm.none_below)} for sure; it is then learnt as the new normal."
     )
-    if incident.cause is not Cause.LABELS:
+    if incident.cause is not Cause.LABELS and incident.evidence:
         quiet = {name: watch.cameras[name].quiet_frames for name in incident.cameras if name in watch.cameras}
         so_far = words.listed([f"{name} {frames}" for name, frames in quiet.items()])
         yield (
@@ -137,7 +153,15 @@ def unknowns(incident: Incident) -> Iterator[str]:
         yield "How it came: too few blocks since it began."
     if not incident.level_since and not incident.closed_at:
         yield "Whether the change is complete: the channels are not level yet."
-    if not incident.evidence and incident.cause is not Cause.LABELS:
+    probe = incident.probe
+    if probe is not None and probe.verdict is ProbeVerdict.ASKED and not incident.closed_at:
+        yield (
+            f"Whether the classes mean something else: {probe.suspected + probe.others} old answers were given again "
+            f"so far; they are waited for until {words.moment(probe.until)}."
+        )
+    elif not incident.evidence and probe is not None and incident.cause is not Cause.LABELS:
+        yield "What moved in the pictures: no channel stands out, labels alone tell that the model errs."
+    elif not incident.evidence and incident.cause is not Cause.LABELS:
         yield "Which channels moved: their evidence is no longer kept."
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 
 from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.probe_events import ProbeVerdict
 
 CAUSES = {
     Cause.UNKNOWN: "not known yet",
@@ -24,6 +25,14 @@ SHAPES = {
     Shape.GRADUAL: "gradual: old and new condition mixed, ever more of the new",
     Shape.INCREMENTAL: "incremental: a slow move from one to the other",
     Shape.RECURRING: "recurring: a condition seen before",
+}
+
+
+PROBES = {
+    ProbeVerdict.ASKED: "asked: people are given old assets again, unmarked",
+    ProbeVerdict.MOVED: "moved: people answer old assets otherwise now, so the classes mean something else",
+    ProbeVerdict.STANDS: "stands: people answer old assets as before, so it is the inputs or one annotator",
+    ProbeVerdict.UNDECIDED: "undecided: the labels of new frames decide alone",
 }
 
 

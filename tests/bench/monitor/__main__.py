@@ -1,6 +1,6 @@
 """`make bench-monitor`: everything that docs/benchmarks.md says about drift detection, by one command.
 
-    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|cost|fleet ...] [--quick] ...
+    python -m tests.bench.monitor [null|delay|shifts|batch|labels|rivals|concepts|cost|fleet|probe ...] [--quick] ...
 
 `delay` is shifts to concepts. Figures go to `.irisloop/bench/monitor-<part>.json`, rows as they are
 measured to standard error, tables to standard output; what is not measured this time stands there from the last.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from tests.bench.monitor import cost, delays, fleet, null
+from tests.bench.monitor import cost, delays, fleet, null, probe
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--months", type=int, default=3, help="of `fleet`: so many months, each by another seed")
     chosen = parser.parse_args()
-    if unknown := set(chosen.parts) - {"null", "delay", "cost", "fleet", *delays.PARTS}:
+    if unknown := set(chosen.parts) - {"null", "delay", "cost", "fleet", "probe", *delays.PARTS}:
         parser.error(f"there is no part {min(unknown)!r}")
-    parts, scale = set(chosen.parts or ("null", "delay", "cost", "fleet")), 20 if chosen.quick else 1
+    parts, scale = set(chosen.parts or ("null", "delay", "cost", "fleet", "probe")), 20 if chosen.quick else 1
     if "null" in parts:
         null.main(scale, chosen.frames, chosen.streams)
     chosen_delays = delays.PARTS if "delay" in parts else parts & delays.PARTS.keys()
@@ -35,6 +35,8 @@ def main() -> None:
         cost.main(scale, chosen.seeds)
     if "fleet" in parts:
         fleet.main(scale, chosen.months)
+    if "probe" in parts:
+        probe.main(scale)
 
 
 if __name__ == "__main__":

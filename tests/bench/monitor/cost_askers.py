@@ -130,7 +130,7 @@ class Oracle(Never):
 
 def rules() -> Policy:
     """The shipped policy with what this world's owner would write into it: costs, lengths, and as harmless what
-    would not pay for a run.
+    would not pay for a run. Nobody here could be asked about old frames again, so labels decide alone.
     """
     shipped = policy()
     retrain = replace(
@@ -144,7 +144,13 @@ def rules() -> Policy:
     )
     pays_from = world.COST_OF_RUN / (world.FRAMES * world.BURSTS * retrain.horizon_days * world.COST_OF_ERROR)
     harm = replace(shipped.harm, none_below=pays_from)
-    return replace(shipped, retrain=retrain, harm=harm, shape=replace(shipped.shape, level_wait_seconds=10 * DAY))
+    return replace(
+        shipped,
+        retrain=retrain,
+        harm=harm,
+        shape=replace(shipped.shape, level_wait_seconds=10 * DAY),
+        probe=replace(shipped.probe, assets=0),
+    )
 
 
 @dataclass(slots=True)

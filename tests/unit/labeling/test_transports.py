@@ -111,7 +111,7 @@ async def test_a_frame_is_asked_about_and_answered_by_grpc(service: Service) -> 
     await tasks_are_there(service, 5)
     leased = (await call(service.stub.LeaseTasks, pb.LeaseTasksRequest(limit=3), principal="ann")).tasks
     assert {task.leased_by for task in leased} == {"ann"}
-    assert {task.suggestion.class_name for task in leased} == {"coat"}
+    assert not any(task.HasField("suggestion") for task in leased)  # drawn at random: answered unseen
     assert [task.captured_at.ToMicroseconds() for task in leased] == [one.captured_at for one in frames[:1:-1]]
     answers = [pb.TaskAnswer(task_id=task.id, labels=[pb.Label(class_name="boot")]) for task in leased]
     done = await call(service.stub.AnswerTasks, pb.AnswerTasksRequest(answers=answers), principal="ann")

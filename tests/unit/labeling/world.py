@@ -34,6 +34,7 @@ from services.labeling.handlers.draws import DrawHandlers
 from services.labeling.handlers.drift import DriftHandlers
 from services.labeling.handlers.keeping import Keeper
 from services.labeling.handlers.labels import LabelHandlers
+from services.labeling.handlers.probes import ProbeHandlers
 from services.labeling.handlers.tasks import Answer, TaskHandlers
 from services.labeling.handlers.versions import VersionHandlers
 from services.labeling.inbound.calls import Handlers
@@ -79,9 +80,10 @@ class World:
         self.datasets = DatasetHandlers(self.ledgers, self.clock)
         self.handlers = Handlers(self.labels, self.tasks, self.datasets, self.versions)
         self.draws = DrawHandlers(self.ledgers, self.clock, self.policy, self.versions.wake)
-        self.keeper = Keeper(self.ledgers, self.clock, 1_000, 7 * 86_400 * SECOND)
+        self.probes = ProbeHandlers(self.ledgers, self.clock, self.policy)
+        self.keeper = Keeper(self.ledgers, self.clock, 1_000, 7 * 86_400 * SECOND, self.probes)
         drift = DriftHandlers(self.ledgers, self.clock, self.policy)
-        Listener(AssetHandlers(self.ledgers, self.clock), self.draws, drift).listen(self.bus)
+        Listener(AssetHandlers(self.ledgers, self.clock), self.draws, drift, self.probes).listen(self.bus)
         self.relay = OutboxRelay(self.database, self.bus)
 
     def clock(self) -> int:

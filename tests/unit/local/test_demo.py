@@ -15,7 +15,7 @@ from irisloop.serving.v1 import serving_pb2
 from PIL import Image
 
 from services.local.demo.client import Calls
-from services.local.demo.frames import FrameSource, Truth
+from services.local.demo.frames import Frame, FrameSource, Truth
 from services.local.demo.journal import CHAMPION, SHADOW, Journal
 from services.local.demo.plot import draw as draw_plot
 from services.local.demo.producer import Sent
@@ -69,6 +69,22 @@ def test_relabel_leaves_the_pixels_and_swaps_two_names() -> None:
     assert (relabel.picture(image, camera, after, np.random.default_rng(0)) == image).all()
     assert relabel.truth(first, camera, after) == second
     assert relabel.truth(first, camera, after - 1) == first
+
+
+def test_annotators_call_an_old_frame_by_the_names_of_today_and_its_answer_is_judged_by_those_of_its_time() -> None:
+    relabel = draw(Family.RELABEL, 3, 10)
+    assert relabel.swapped is not None
+    first, second = relabel.swapped
+    camera, unchanged = sorted(relabel.cameras)[0], (set(CAMERAS) - relabel.cameras).pop()
+    truth = Truth(relabel)
+    for number, place in ((7, camera), (8, unchanged)):
+        truth.note_sent(Frame(number, place, b"", first, False, first), START)
+        truth.note_asset(f"asset-{number}", number)
+    assert (truth.label_of("asset-7"), truth.label_of("asset-8")) == (first, first)
+    truth.note_sent(Frame(relabel.onset, camera, b"", second, True, first), START)
+    assert (truth.label_of("asset-7"), truth.label_of("asset-8")) == (second, first)
+    assert truth.label[7] == first
+    assert truth.label_of("somebody else's") is None
 
 
 def test_frames_are_pngs_and_no_image_comes_twice_before_all_have_come() -> None:

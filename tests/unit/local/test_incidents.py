@@ -69,3 +69,10 @@ def test_an_incident_reads_as_a_sentence() -> None:
     assert incidents.state(one) == "ALARM, taken on by ada, muted"
     assert incidents.scope(scope) == "site hall-2"
     assert incidents.counts(scope) == " (18 of 20 inside are touched, 0 of 80 outside)"
+
+
+def test_an_incident_that_waits_for_old_answers_says_so_until_they_are_there() -> None:
+    one = pb.Incident(state=pb.MONITOR_STATE_ALARM, probe=pb.IncidentProbe(verdict=pb.PROBE_VERDICT_ASKED))
+    assert incidents.state(one) == "ALARM, old answers awaited"
+    one.probe.verdict = pb.PROBE_VERDICT_MOVED
+    assert incidents.state(one) == "ALARM"

@@ -25,6 +25,8 @@ from services.monitor.domain.events import (
     Seen,
     VersionKnown,
 )
+from services.monitor.domain.probe_events import ProbeRequest
+from tests.unit.monitor.old_answers import OldAnswers
 from tests.unit.monitor.worlds import CLASSES, EPOCH, policy
 
 Batch: TypeAlias = list[tuple[str, bool, Input]]
@@ -78,8 +80,28 @@ class Fleet:
     wrong: Mapping[int, float] = field(default_factory=dict)
     wrong_from: int = 0
     findings: list[Finding] = field(default_factory=list)
+    old: OldAnswers = field(init=False)
+    now: int = 0
+    """The newest frame."""
     _open: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _heard: int = 0
+    _slips: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = [f"annotator-{n}" for n in range(self.annotators)]
+        self.old = OldAnswers(self._named_now, names, LABEL_DELAY)
+        self._slips = np.random.default_rng([23, self.seed])
+
+    def _named_now(self, label: Labelled, who: str) -> str:
+        """What an annotator calls an old frame by the names that are in force, with the usual slips of theirs."""
+        name, camera = CLASSES.index(label.class_name), int(label.camera_id.rpartition("-")[2])
+        for cause in self.causes:
+            if cause.swapped is not None and name in cause.swapped and camera in cause.touched(self.now):
+                name = sum(cause.swapped) - name
+        slip = self.wrong.get(int(who.rpartition("-")[2]), 0.0) if self.now >= self.wrong_from else 0.0
+        if self._slips.random() < slip:
+            name = (name + int(self._slips.integers(1, 10))) % 10
+        return CLASSES[name]
 
     def time(self, frame: int, camera: int = 0) -> float:
         """When a camera's frame was captured."""
@@ -119,10 +141,12 @@ class Fleet:
             while commands and commands[0].at <= self.time(frame):
                 batch.append(("commands/0", False, commands.pop(0)))
             batch += self._frame(rng, frame, gain, waiting)
-            now = self.time(frame, self.cameras - 1)
+            self.now, now = frame, self.time(frame, self.cameras - 1)
             ready = [one for one in waiting if one.at <= now]
             waiting = [one for one in waiting if one.at > now]
-            yield [*batch, *(("labels/0", False, one) for one in ready)]
+            for one in ready:
+                self.old.note(one)
+            yield [*batch, *(("labels/0", False, one) for one in [*ready, *self.old.due(now)])]
 
     def _report(self) -> VersionKnown:
         return VersionKnown(EPOCH - 10, "report", "", "m", "1", "", "accepted", ERROR, 2000)
@@ -169,6 +193,8 @@ class Fleet:
         for finding in self.findings[self._heard :]:
             if isinstance(finding, DriftFound):
                 self._open[finding.incident.id] = () if finding.incident.closed_at else finding.incident.cameras
+            elif isinstance(finding, ProbeRequest):
+                self.old.ask(finding)
         self._heard = len(self.findings)
         return {name for cameras in self._open.values() for name in cameras}
 

@@ -9,12 +9,13 @@ from typing import Any
 from irisloop.labeling.v1 import labeling_pb2
 from irisloop.registry.v1 import registry_pb2
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE, VERSION_JUDGED
+from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE, PROBE_ANSWERED, PROBE_ENDED, VERSION_JUDGED
 
 from services.common.bus import Event
 from services.monitor import wire
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.events import Input, Labelled, Seen, VersionKnown
+from services.monitor.domain.probe_events import ProbeEnded, Reread
 from services.monitor.domain.ticks import Arrival
 
 
@@ -64,11 +65,34 @@ def event(item: Input) -> Event[Any]:
             annotation=annotation, draw=labeling_pb2.Draw(origin=origin, propensity=0.05), predictions=[reference]
         )
         return Event(ANNOTATION_CONFIRMED, item.camera_id, confirmed, item.ce_id, at)
+    if isinstance(item, Reread):
+        return Event(PROBE_ANSWERED, item.model, _answered(item), item.ce_id, at)
+    if isinstance(item, ProbeEnded):
+        reason = labeling_pb2.ProbeEnd.Value(f"PROBE_END_{item.reason.upper()}")
+        ended = labeling_pb2.ProbeEnded(
+            probe_id=item.probe_id, model=item.model, reason=reason, drawn=item.drawn, answered=item.answered
+        )
+        return Event(PROBE_ENDED, item.model, ended, item.ce_id, at)
     assert isinstance(item, VersionKnown)
     judged = registry_pb2.VersionJudged(version=registry_pb2.ModelVersion(model=item.model, version=item.version))
     score = judged.version.report.scores.add(role="challenger", version=item.version)
     score.conditions.add(condition="all", assets=item.assets, accuracy=1 - item.error)
     return Event(VERSION_JUDGED, item.model, judged, item.ce_id, at)
+
+
+def _answered(item: Reread) -> labeling_pb2.ProbeAnswered:
+    return labeling_pb2.ProbeAnswered(
+        probe_id=item.probe_id,
+        model=item.model,
+        asset_id=item.asset_id,
+        class_before=item.class_before,
+        class_now=item.class_now,
+        annotated_before_by=item.annotator_before,
+        annotated_now_by=item.annotator_now,
+        annotated_now_at=wire.stamp(item.at),
+        propensity=item.propensity,
+        revision=item.revision,
+    )
 
 
 @dataclass

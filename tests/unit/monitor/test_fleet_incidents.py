@@ -234,7 +234,7 @@ def _as_before(piece: bytes) -> bytes:
     plain = json.loads(raw[begin : begin + length])
     fields = plain[0]["c"][1]
     (case,) = fields.pop("cases")
-    for name in ("alarmed", "scope", "history", "widened_at", "last_alarm_at", "understood"):
+    for name in ("alarmed", "scope", "history", "widened_at", "last_alarm_at", "understood", "probe"):
         del case["c"][1][name]
     fields["case"] = case
     text = json.dumps(plain).encode()

@@ -47,6 +47,13 @@ def with_field(path: str, value: Any) -> dict[str, Any]:
         ("models.gate.retrain.cost_of_error", -1, "models.gate.retrain.cost_of_error must be a number"),
         ("models.gate.merge", {"lateness_seconds": 2}, "models.gate.merge is one for all models"),
         ("quality.alpha", 2, "quality.alpha must lie between 0 and 1"),
+        ("probe.assets", 1001, r"probe.assets must be a whole number of 0 \(no probe\) to 1000, not 1001"),
+        ("probe.assets", 0.5, "probe.assets must be a whole number of at least 0, not 0.5"),
+        ("probe.wait_seconds", 0, "probe.wait_seconds must be above 0; assets: 0 holds no probe"),
+        ("probe.error_rate", 1, "probe.error_rate must lie between 0 and 1, not 1.0"),
+        ("probe.usual", 0.5, "probe.usual must lie between 0 and 0.5, not 0.5"),
+        ("probe.asset", 3, "policy: probe: unknown: asset; known are assets, wait_seconds, error_rate, usual"),
+        ("models.gate.probe.usual", 0.7, "models.gate.probe.usual must lie between 0 and 0.5"),
     ],
 )
 def test_what_is_wrong_is_named(path: str, value: Any, words: str) -> None:
@@ -86,3 +93,10 @@ def test_a_policy_is_written_as_it_is_read() -> None:
     read = Policy.read(with_field("retrain.quiet_hours", hours))
     assert written(read)["retrain"]["quiet_hours"] == hours
     assert Policy.read(written(read)) == read
+
+
+def test_a_model_may_hold_no_probe_while_the_others_do() -> None:
+    read = Policy.read(with_field("models.gate.probe.assets", 0))
+    assert (read.of("gate").probe.assets, read.of("other").probe.assets) == (0, 30)
+    del (without := deepcopy(WHOLE))["probe"]
+    assert Policy.read(without).probe == read.probe

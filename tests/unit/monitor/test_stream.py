@@ -12,16 +12,18 @@ from irisloop.topics import (
     ALERT_RAISED,
     DRIFT_DETECTED,
     PREDICTION_MADE,
+    PROBE_REQUESTED,
     RETRAIN_REQUESTED,
 )
 
 from services.common.bus import Delivery, Event, MemoryBroker, MemoryBus, Topic
+from services.monitor.domain.engine import Engine
 from services.monitor.handlers import Judge
 from services.monitor.inbound.stream import DriftStream
 from tests.unit.monitor.records import event
 from tests.unit.monitor.worlds import World, policy
 
-SAID: tuple[Topic[Any], ...] = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED)
+SAID: tuple[Topic[Any], ...] = (DRIFT_DETECTED, ALERT_RAISED, RETRAIN_REQUESTED, PROBE_REQUESTED)
 
 
 def said(bus: MemoryBus) -> list[tuple[str, bytes]]:
@@ -61,6 +63,25 @@ async def play(batches: Iterable[list[Event[Any]]], *, killed_every: int = 0) ->
 async def test_a_killed_judge_goes_on_to_the_bit(killed_every: int) -> None:
     batches = list(drifting())
     assert said(await play(batches, killed_every=killed_every)) == said(await play(batches))
+
+
+def probed() -> list[list[Event[Any]]]:
+    """Records of a world whose classes change places, with what people say of old assets when a judge aside asks."""
+    world, engine, batches = World(1, swapped=(2, 7), frames=7600), Engine.new(policy()), []
+    for batch in world.inputs():
+        batches.append([event(item) for _, _, item in batch])
+        world.heard(engine.feed(batch))
+    return batches
+
+
+async def test_a_judge_that_is_killed_while_a_probe_is_held_goes_on_to_the_bit() -> None:
+    batches = probed()
+    bus = await play(batches, killed_every=23)
+    assert said(bus) == said(await play(batches))
+    (asked,) = bus.events(PROBE_REQUESTED)
+    last = bus.events(DRIFT_DETECTED)[-1].value.incident
+    assert (last.probe.id, last.probe.verdict) == (asked.value.probe_id, pb.PROBE_VERDICT_MOVED)
+    assert last.state == pb.MONITOR_STATE_CONFIRMED
 
 
 async def test_a_drift_is_said_with_the_trace_of_the_frame_that_raised_it() -> None:

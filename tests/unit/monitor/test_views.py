@@ -14,6 +14,7 @@ from services.monitor import queries
 from services.monitor.commands import Commands
 from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
 from services.monitor.domain.history import CLOSED, Decided, History, Line, Release, Span
+from services.monitor.domain.probe_events import ProbeVerdict, ProbeWord
 from services.monitor.errors import UnknownIncident, UnknownModel
 from services.monitor.handlers import Judge
 from services.monitor.inbound.grpc import MonitorServicer
@@ -147,6 +148,28 @@ def test_labels_are_cleared_by_labels_or_another_champion_alone() -> None:
     assert cause is Cause.LABELS
     assert not any(text.startswith("Quiet") for text in ends)
     assert len(ends) == 2
+
+
+PROBE = ProbeWord("p", ProbeVerdict.ASKED, 7, 6, 4, 0, "", "", EPOCH, EPOCH + 60.0)
+
+
+def test_a_probe_that_is_held_is_told_as_what_is_not_known_yet() -> None:
+    asked = incident(cause=Cause.LABELS, class_names=("a", "b"), harm=Harm.CROSSED, probe=PROBE)
+    assert "Old answers, asked: people are given old assets again, unmarked." in explaining.reasons(asked)
+    (open_,) = [text for text in explaining.unknowns(asked) if "something else" in text]
+    assert "11 old answers were given again so far; they are waited for until 2023-11-14 22:14:20 UTC" in open_
+
+
+def test_what_a_probe_said_stands_among_the_reasons_with_its_counts() -> None:
+    why = "17 of 18 old answers about a, b are other now, 0 of 12 about other classes"
+    word = replace(PROBE, verdict=ProbeVerdict.MOVED, why=why, annotator="ben")
+    told = list(explaining.reasons(incident(cause=Cause.LABELS, class_names=("a", "b"), probe=word)))
+    assert f"Old answers, {words.PROBES[ProbeVerdict.MOVED]} ({why})." in told
+    assert "ben answers otherwise than the others; those answers are left out." in told
+    assert "Classes: a, b." in told
+    stands = incident(cause=Cause.SCENE, probe=replace(word, verdict=ProbeVerdict.STANDS))
+    assert any("no channel stands out" in text for text in explaining.unknowns(stands))
+    assert set(words.PROBES) == set(ProbeVerdict)
 
 
 @dataclass

@@ -15,6 +15,8 @@ from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import DriftFound, Finding, Input, Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe_events import ProbeRequest
+from tests.unit.monitor.old_answers import OldAnswers
 
 EPOCH = 1_700_000_000.0
 CLASSES = tuple(f"class-{i}" for i in range(10))
@@ -48,8 +50,21 @@ class World:
     rho: float = 0.0
     version: str = "1"
     first: int = 0
+    again: bool = True
+    """Whether old assets are answered again, by the names that are in force then, when the judge asks for it."""
     incident: DriftFound | None = None
     findings: list[Finding] = field(default_factory=list)
+    old: OldAnswers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.old = OldAnswers(self._named_now)
+
+    def _named_now(self, label: Labelled, who: str) -> str:
+        """After the onset the two classes have changed places on the drifted cameras."""
+        name = CLASSES.index(label.class_name)
+        if self.swapped and name in self.swapped and int(label.camera_id.rpartition("-")[2]) < self.cameras:
+            name = sum(self.swapped) - name
+        return CLASSES[name]
 
     def inputs(self) -> Iterator[list[tuple[str, bool, Input]]]:
         """Batches of 20 frames and of the labels that are due by then; who consumes them feeds back through `heard`."""
@@ -80,7 +95,10 @@ class World:
             now = self.time(start + 19)
             ready, due = [d for d in due if d[0] <= now], [d for d in due if d[0] > now]
             for at, n, origin in sorted(ready):
-                batch.append((f"labels/{n % 5}", False, self.label(at, n, origin, int(truth[n]), chance[n])))
+                label = self.label(at, n, origin, int(truth[n]), chance[n])
+                self.old.note(label)
+                batch.append((f"labels/{n % 5}", False, label))
+            batch += [("probes/0", False, answer) for answer in self.old.due(now)]
             yield batch
 
     def report(self) -> VersionKnown:
@@ -153,6 +171,8 @@ class World:
         for finding in findings:
             if isinstance(finding, DriftFound):
                 self.incident = None if finding.incident.closed_at else finding
+            elif isinstance(finding, ProbeRequest) and self.again:
+                self.old.ask(finding)
 
     def run(self, engine: Engine | None = None) -> Engine:
         """Judge all of it."""

@@ -54,16 +54,23 @@ def hears_out(case: Case) -> bool:
     return labels < _AGAIN * case.heard
 
 
-def doubt(watch: ModelWatch, case: Case, board: Board, now: float) -> bool:
-    """Whether the wrong labels are one annotator's, whose labels are then left out; the incident says so."""
-    found = _explain(watch, case, board, least=log(_SURE))
+def doubt(watch: ModelWatch, case: Case, board: Board, now: float, least: float = log(_SURE)) -> bool:
+    """Whether the wrong labels are one annotator's, whose labels are then left out; the incident says so. `least`, in
+    nats, is how sure that has to be.
+    """
+    found = _explain(watch, case, board, least=least)
     if found.kind != ANNOTATOR:
         return False
-    watch.doubted[found.value], watch.listening_since = now, 0.0
-    case.note(now, "annotator doubted", why=f"{found.inside_hit} of {found.inside} labels of {found.value} contradict")
-    if not case.alarmed:
-        case.scope = found
+    leave_out(watch, case, found, now, f"{found.inside_hit} of {found.inside} labels of {found.value} contradict")
     return True
+
+
+def leave_out(watch: ModelWatch, case: Case, annotator: Scope, now: float, why: str) -> None:
+    """Labels of this annotator count no more."""
+    watch.doubted[annotator.value], watch.listening_since = now, 0.0
+    case.note(now, "annotator doubted", why=why)
+    if not case.alarmed:
+        case.scope = annotator
 
 
 def _explain(watch: ModelWatch, case: Case, board: Board, *, least: float = 0.0, named: bool = True) -> Scope:

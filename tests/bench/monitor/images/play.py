@@ -33,12 +33,14 @@ from services.monitor.domain.events import (
     Seen,
     VersionKnown,
 )
+from services.monitor.domain.probe_events import ProbeRequest
 from services.monitor.domain.quality.labelfree import Estimate, calibrate, estimate
 from services.monitor.domain.quality.truth import Said
 from services.monitor.domain.quality.truth import Truth as LabelTruth
 from tests.bench.monitor.images.cells import Cell
 from tests.bench.monitor.images.faults import FROZEN
 from tests.bench.monitor.images.frames import Shots
+from tests.unit.monitor.old_answers import OldAnswers
 from tests.unit.monitor.worlds import policy
 
 CAMERAS: Final = tuple(f"belt-{number}" for number in range(5))
@@ -104,6 +106,8 @@ class World:
     reported_error: float
     engine: Engine = field(default_factory=lambda: Engine.new(policy()))
     watched: bytes = b""
+    given: dict[str, Labelled] = field(default_factory=dict)
+    """Labels answered before the change, by asset."""
     order: NDArray[np.int64] = field(init=False)
     chance: NDArray[np.float64] = field(init=False)
 
@@ -117,7 +121,9 @@ class World:
         self._calibrate()
         report = VersionKnown(self.time(0) - 10, "report", "", "m", "1", "", "accepted", self.reported_error, REPORTED)
         self.engine.feed([("registry/0", False, report)])
-        Run(self, Cell("none", "nothing", 3), self.healthy, self.engine).play(0, WARM)
+        healthy = Run(self, Cell("none", "nothing", 3), self.healthy, self.engine)
+        healthy.play(0, WARM)
+        self.given = healthy.old.given
         watch = self.engine.models["m"]
         self.watched = pickle.dumps(self.engine)
         ready = all(c.reference is not None for c in watch.cameras.values())
@@ -160,6 +166,16 @@ class Run:
     waiting: list[Labelled] = field(default_factory=list)
     drawn: set[tuple[int, int]] = field(default_factory=set)
     incident: DriftFound | None = None
+    old: OldAnswers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.old = OldAnswers(self._named_now, delay=DELAY_LEAST + DELAY_MORE, given=dict(self.world.given))
+
+    def _named_now(self, label: Labelled, who: str) -> str:
+        """What people call an old frame after the change."""
+        frame, camera = (int(part) for part in label.asset_id.split("-"))
+        name: str = self.world.names[self.cell.truth(self.world.labels)[self.world.order[camera, frame]]]
+        return name
 
     def play(self, start: int, end: int) -> None:
         """All frames of `start` to `end`, a second of all cameras at once."""
@@ -179,11 +195,16 @@ class Run:
     def _feed(self, batch: list[tuple[str, bool, Input]], now: float) -> None:
         due = sorted((one for one in self.waiting if one.at <= now), key=lambda one: (one.at, one.ce_id))
         self.waiting = [one for one in self.waiting if one.at > now]
-        heard = self.engine.feed([*batch, *(("labels/0", False, one) for one in due)])
+        for one in due:
+            self.old.note(one)
+        answers = [("labels/0", False, one) for one in [*due, *self.old.due(now)]]
+        heard = self.engine.feed([*batch, *answers])
         self.findings += heard
         for finding in heard:
             if isinstance(finding, DriftFound):
                 self.incident = None if finding.incident.closed_at else finding
+            elif isinstance(finding, ProbeRequest):
+                self.old.ask(finding)
 
     def _touched(self, camera: int, frame: int) -> bool:
         return frame >= WARM and (self.cell.cause != "camera" or CAMERAS[camera] == BROKEN)

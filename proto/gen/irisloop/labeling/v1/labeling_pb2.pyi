@@ -71,6 +71,35 @@ TASK_ORIGIN_REQUEST: TaskOrigin.ValueType  # 4
 """Wanted for a dataset version that a run waits for."""
 Global___TaskOrigin: _TypeAlias = TaskOrigin  # noqa: Y015
 
+class _ProbeEnd:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProbeEndEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProbeEnd.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROBE_END_UNSPECIFIED: _ProbeEnd.ValueType  # 0
+    PROBE_END_ANSWERED: _ProbeEnd.ValueType  # 1
+    """Every task of it was answered, skipped, or lost its asset."""
+    PROBE_END_NO_ASSETS: _ProbeEnd.ValueType  # 2
+    """No asset of the suspected classes was answered before the change and is still there."""
+    PROBE_END_EXPIRED: _ProbeEnd.ValueType  # 3
+    """Its time was over."""
+    PROBE_END_NOT_WANTED: _ProbeEnd.ValueType  # 4
+    """Whoever asked needs no more answers: it has judged, or its incident is over."""
+
+class ProbeEnd(_ProbeEnd, metaclass=_ProbeEndEnumTypeWrapper): ...
+
+PROBE_END_UNSPECIFIED: ProbeEnd.ValueType  # 0
+PROBE_END_ANSWERED: ProbeEnd.ValueType  # 1
+"""Every task of it was answered, skipped, or lost its asset."""
+PROBE_END_NO_ASSETS: ProbeEnd.ValueType  # 2
+"""No asset of the suspected classes was answered before the change and is still there."""
+PROBE_END_EXPIRED: ProbeEnd.ValueType  # 3
+"""Its time was over."""
+PROBE_END_NOT_WANTED: ProbeEnd.ValueType  # 4
+"""Whoever asked needs no more answers: it has judged, or its incident is over."""
+Global___ProbeEnd: _TypeAlias = ProbeEnd  # noqa: Y015
+
 class _TaskState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -341,6 +370,120 @@ class AnnotationConfirmed(_message.Message):
 Global___AnnotationConfirmed: _TypeAlias = AnnotationConfirmed  # noqa: Y015
 
 @_typing.final
+class ProbeAnswered(_message.Message):
+    """An old asset was answered again, by somebody who was not told so. It is no revision of its annotation: that was right
+    in its time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    CAMERA_ID_FIELD_NUMBER: _builtins.int
+    CAPTURED_AT_FIELD_NUMBER: _builtins.int
+    CLASS_BEFORE_FIELD_NUMBER: _builtins.int
+    CLASS_NOW_FIELD_NUMBER: _builtins.int
+    ANNOTATED_BEFORE_BY_FIELD_NUMBER: _builtins.int
+    ANNOTATED_NOW_BY_FIELD_NUMBER: _builtins.int
+    ANNOTATED_BEFORE_AT_FIELD_NUMBER: _builtins.int
+    ANNOTATED_NOW_AT_FIELD_NUMBER: _builtins.int
+    PROPENSITY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    probe_id: _builtins.str
+    model: _builtins.str
+    incident_id: _builtins.str
+    asset_id: _builtins.str
+    camera_id: _builtins.str
+    class_before: _builtins.str
+    class_now: _builtins.str
+    annotated_before_by: _builtins.str
+    annotated_now_by: _builtins.str
+    propensity: _builtins.float
+    """Probability with which the asset was drawn among the old ones of its class, 0..1."""
+    revision: _builtins.int
+    """1 for the first answer; one that is corrected adds one and stands in its place."""
+    @_builtins.property
+    def captured_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def annotated_before_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def annotated_now_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        probe_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        asset_id: _builtins.str = ...,
+        camera_id: _builtins.str = ...,
+        captured_at: _timestamp_pb2.Timestamp | None = ...,
+        class_before: _builtins.str = ...,
+        class_now: _builtins.str = ...,
+        annotated_before_by: _builtins.str = ...,
+        annotated_now_by: _builtins.str = ...,
+        annotated_before_at: _timestamp_pb2.Timestamp | None = ...,
+        annotated_now_at: _timestamp_pb2.Timestamp | None = ...,
+        propensity: _builtins.float = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["annotated_before_at", b"annotated_before_at", "annotated_now_at", b"annotated_now_at", "captured_at", b"captured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotated_before_at", b"annotated_before_at", "annotated_before_by", b"annotated_before_by", "annotated_now_at", b"annotated_now_at", "annotated_now_by", b"annotated_now_by", "asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "class_before", b"class_before", "class_now", b"class_now", "incident_id", b"incident_id", "model", b"model", "probe_id", b"probe_id", "propensity", b"propensity", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeAnswered: _TypeAlias = ProbeAnswered  # noqa: Y015
+
+@_typing.final
+class ProbeEnded(_message.Message):
+    """No more answers of a probe are waited for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRAWN_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    probe_id: _builtins.str
+    model: _builtins.str
+    incident_id: _builtins.str
+    reason: Global___ProbeEnd.ValueType
+    drawn: _builtins.int
+    """Assets drawn, and how many of them were answered, were skipped, and were deleted meanwhile."""
+    answered: _builtins.int
+    skipped: _builtins.int
+    deleted: _builtins.int
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        probe_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        reason: Global___ProbeEnd.ValueType = ...,
+        drawn: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        deleted: _builtins.int = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "deleted", b"deleted", "drawn", b"drawn", "ended_at", b"ended_at", "incident_id", b"incident_id", "model", b"model", "probe_id", b"probe_id", "reason", b"reason", "skipped", b"skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeEnded: _TypeAlias = ProbeEnded  # noqa: Y015
+
+@_typing.final
 class Task(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -372,7 +515,9 @@ class Task(_message.Message):
     def draw(self) -> Global___Draw: ...
     @_builtins.property
     def suggestion(self) -> Global___PredictionReference:
-        """What the model thinks; absent for tasks that must be answered unseen."""
+        """What the model thinks; absent for tasks that must be answered unseen, as those drawn at random: labels that estimate
+        risk must not lean to the model.
+        """
 
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

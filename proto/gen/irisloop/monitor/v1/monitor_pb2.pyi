@@ -104,6 +104,35 @@ DRIFT_SHAPE_INCREMENTAL: DriftShape.ValueType  # 3
 DRIFT_SHAPE_RECURRING: DriftShape.ValueType  # 4
 Global___DriftShape: _TypeAlias = DriftShape  # noqa: Y015
 
+class _ProbeVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProbeVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProbeVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROBE_VERDICT_UNSPECIFIED: _ProbeVerdict.ValueType  # 0
+    PROBE_VERDICT_ASKED: _ProbeVerdict.ValueType  # 1
+    """Asked for; answers are awaited."""
+    PROBE_VERDICT_MOVED: _ProbeVerdict.ValueType  # 2
+    """Old answers are other now: the classes mean something else."""
+    PROBE_VERDICT_STANDS: _ProbeVerdict.ValueType  # 3
+    """Old answers stand: the classes mean what they meant."""
+    PROBE_VERDICT_UNDECIDED: _ProbeVerdict.ValueType  # 4
+    """It could not be held, or its answers did not tell: labels decide alone."""
+
+class ProbeVerdict(_ProbeVerdict, metaclass=_ProbeVerdictEnumTypeWrapper): ...
+
+PROBE_VERDICT_UNSPECIFIED: ProbeVerdict.ValueType  # 0
+PROBE_VERDICT_ASKED: ProbeVerdict.ValueType  # 1
+"""Asked for; answers are awaited."""
+PROBE_VERDICT_MOVED: ProbeVerdict.ValueType  # 2
+"""Old answers are other now: the classes mean something else."""
+PROBE_VERDICT_STANDS: ProbeVerdict.ValueType  # 3
+"""Old answers stand: the classes mean what they meant."""
+PROBE_VERDICT_UNDECIDED: ProbeVerdict.ValueType  # 4
+"""It could not be held, or its answers did not tell: labels decide alone."""
+Global___ProbeVerdict: _TypeAlias = ProbeVerdict  # noqa: Y015
+
 @_typing.final
 class ChannelEvidence(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -258,6 +287,59 @@ class IncidentScope(_message.Message):
 Global___IncidentScope: _TypeAlias = IncidentScope  # noqa: Y015
 
 @_typing.final
+class IncidentProbe(_message.Message):
+    """What people said when they were asked about old assets again, unmarked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SUSPECTED_FIELD_NUMBER: _builtins.int
+    SUSPECTED_CHANGED_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
+    OTHERS_CHANGED_FIELD_NUMBER: _builtins.int
+    ANNOTATOR_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    ASKED_AT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    verdict: Global___ProbeVerdict.ValueType
+    suspected: _builtins.int
+    """Of the suspected classes, and of others for comparison: assets answered again, and those answered otherwise."""
+    suspected_changed: _builtins.int
+    others: _builtins.int
+    others_changed: _builtins.int
+    annotator: _builtins.str
+    """Who answers otherwise than everybody else; their answers are left out of the counts. Empty when nobody does."""
+    why: _builtins.str
+    """In words."""
+    @_builtins.property
+    def asked_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        verdict: Global___ProbeVerdict.ValueType = ...,
+        suspected: _builtins.int = ...,
+        suspected_changed: _builtins.int = ...,
+        others: _builtins.int = ...,
+        others_changed: _builtins.int = ...,
+        annotator: _builtins.str = ...,
+        why: _builtins.str = ...,
+        asked_at: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked_at", b"asked_at", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotator", b"annotator", "asked_at", b"asked_at", "id", b"id", "others", b"others", "others_changed", b"others_changed", "suspected", b"suspected", "suspected_changed", b"suspected_changed", "until", b"until", "verdict", b"verdict", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IncidentProbe: _TypeAlias = IncidentProbe  # noqa: Y015
+
+@_typing.final
 class IncidentHappening(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,7 +348,7 @@ class IncidentHappening(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
     what: _builtins.str
-    """opened, scope, confirmed, told, acknowledged, muted, planned, closed, ..."""
+    """opened, scope, probe asked, probe, confirmed, told, acknowledged, muted, planned, closed, ..."""
     by: _builtins.str
     """monitor, or who gave the command."""
     why: _builtins.str
@@ -316,6 +398,7 @@ class Incident(_message.Message):
     PLAN_ID_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
+    PROBE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -364,6 +447,10 @@ class Incident(_message.Message):
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___CameraFault]:
         """When the cause is a camera: what is broken."""
 
+    @_builtins.property
+    def probe(self) -> Global___IncidentProbe:
+        """When classes are suspected of meaning something else: whether old answers still hold."""
+
     def __init__(
         self,
         *,
@@ -391,10 +478,11 @@ class Incident(_message.Message):
         plan_id: _builtins.str = ...,
         history: _abc.Iterable[Global___IncidentHappening] | None = ...,
         faults: _abc.Iterable[Global___CameraFault] | None = ...,
+        probe: Global___IncidentProbe | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "probe", b"probe", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "probe", b"probe", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,6 +515,71 @@ class DriftDetected(_message.Message):
 Global___DriftDetected: _TypeAlias = DriftDetected  # noqa: Y015
 
 @_typing.final
+class ProbeRequested(_message.Message):
+    """Old assets should be answered again by people who are not told so: it tells a change of what classes mean from one of
+    the pictures, and from one annotator.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    CLASS_NAMES_FIELD_NUMBER: _builtins.int
+    CAMERAS_FIELD_NUMBER: _builtins.int
+    ANSWERED_BEFORE_FIELD_NUMBER: _builtins.int
+    ASSETS_FIELD_NUMBER: _builtins.int
+    REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    probe_id: _builtins.str
+    """The same id again is the same probe again."""
+    model: _builtins.str
+    version: _builtins.str
+    incident_id: _builtins.str
+    assets: _builtins.int
+    """How many assets."""
+    @_builtins.property
+    def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The classes that are suspected of meaning something else; most of the assets should be of these."""
+
+    @_builtins.property
+    def cameras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only assets of these cameras; of all when empty."""
+
+    @_builtins.property
+    def answered_before(self) -> _timestamp_pb2.Timestamp:
+        """Only assets that were captured and answered before this: when the change is believed to have begun."""
+
+    @_builtins.property
+    def requested_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Later answers are not waited for."""
+
+    def __init__(
+        self,
+        *,
+        probe_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        incident_id: _builtins.str = ...,
+        class_names: _abc.Iterable[_builtins.str] | None = ...,
+        cameras: _abc.Iterable[_builtins.str] | None = ...,
+        answered_before: _timestamp_pb2.Timestamp | None = ...,
+        assets: _builtins.int = ...,
+        requested_at: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answered_before", b"answered_before", "requested_at", b"requested_at", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_before", b"answered_before", "assets", b"assets", "cameras", b"cameras", "class_names", b"class_names", "incident_id", b"incident_id", "model", b"model", "probe_id", b"probe_id", "requested_at", b"requested_at", "until", b"until", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeRequested: _TypeAlias = ProbeRequested  # noqa: Y015
+
+@_typing.final
 class AlertRaised(_message.Message):
     """A page or a ticket for people."""
 
@@ -445,7 +598,9 @@ class AlertRaised(_message.Message):
     """page or ticket."""
     summary: _builtins.str
     kind: _builtins.str
-    """opened, escalated or closed: each incident is told of once a kind (escalated: once for harm, once for a fault)."""
+    """opened, escalated or closed: each incident is told of once a kind (escalated: once for harm, once for a fault,
+    once for a change of what classes mean).
+    """
     def __init__(
         self,
         *,
