@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from services.monitor.domain import batch_test
 from services.monitor.domain.channels import WIDTH
-from services.monitor.domain.detectors.banks import RIVERS
 from services.monitor.domain.detectors.cusum import CusumBank
-from services.monitor.domain.detectors.protocol import Detector, Vector
+from services.monitor.domain.detectors.protocol import Arming, Detector, Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.profile import Profile
@@ -48,6 +47,10 @@ class CameraWatch:
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, dtype=np.int64))
     reference: Reference | None = None
     bank: Detector | None = None
+    chosen: str = ""
+    """The policy's words for `bank`; where it names another one, that takes its place."""
+    gate: CusumBank | None = None
+    """Where `bank` tells nothing before it alarms: what decides whether a block is quiet enough to learn from."""
     warn: Vector = field(default_factory=lambda: np.empty(0))
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
@@ -153,6 +156,7 @@ class CameraWatch:
         assert self.reference is not None
         step = block_deviation(self.reference.rho, self.block)
         error = _rounded(self._known().error(self.last_at) / step)
+        bank = self._bank(policy)
         if error == self.armed_for:
             return
         self.armed_for = error
@@ -162,13 +166,21 @@ class CameraWatch:
         warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
         skew = np.abs(self.reference.skew) * step  # of a block mean
         factors = np.array([[skew_factor(a, one) for one in skew] for a in allowances])
-        limit, allowance = limits[:, None] * factors, np.repeat(allowances[:, None], len(skew), axis=1)
-        self.warn = float((warnings / limits).max()) * limit[0]
-        if self.bank is None:
-            river = RIVERS.get(policy.channels.detector)
-            self.bank = river(len(skew), {}) if river else CusumBank(allowance, limit)
-        if isinstance(self.bank, CusumBank):
-            self.bank.arm(allowance, limit)
+        for one in (bank, self.gate):
+            if isinstance(one, Arming):
+                one.arm(np.repeat(allowances[:, None], len(skew), axis=1), limits[:, None] * factors)
+        self.warn = float((warnings / limits).max()) * bank.threshold()
+
+    def _bank(self, policy: Policy) -> Detector:
+        """The detector that the policy names, a new one where it names another than it did."""
+        assert self.reference is not None
+        choice = policy.channels.detector
+        if self.bank is None or (self.chosen or self.bank.name) != str(choice):
+            width, told = len(self.reference.active), {"run_length": policy.channels.run_length_alarm / self.block}
+            self.bank, self.armed_for = choice.make(width, told), -1.0
+            self.gate = None if isinstance(self.bank, Arming) else CusumBank.make(width, told)
+        self.chosen = str(choice)
+        return self.bank
 
     def _limit(self, allowance: float, error: float, frames: float) -> float:
         """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
@@ -191,6 +203,8 @@ class CameraWatch:
         self._arm(policy)
         scores = self._score(at, means)
         self.bank.update(scores)
+        if self.gate is not None:
+            self.gate.update(scores)
         self.trace.add(at, self.block, scores, spreads)
         self._settle(policy, means, spreads)
 
@@ -208,12 +222,19 @@ class CameraWatch:
             self.calm, self.quiet_frames, self.trace.pinned = [], 0, True
             return
         self.state = State.WARN if (statistic >= self.warn).any() else State.OK
-        if self.state is State.WARN or (statistic >= self.warn / 2).any():
+        if self.state is State.WARN or not self._is_calm(statistic):
             self.calm = []
             return
         self.calm.append((self.last_at, means, spreads))
         if len(self.calm) > _GUARD:
             self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+
+    def _is_calm(self, statistic: Vector) -> bool:
+        """Whether no channel is half way to a WARN."""
+        assert self.bank is not None
+        if self.gate is None:
+            return not (statistic >= self.warn / 2).any()
+        return not (self.gate.reach() >= self.warn / self.bank.threshold() / 2).any()
 
     def _confirm(self) -> None:
         """CONFIRMED, if frames after the alarm differ from those well before it: tested once, on frames that did not
@@ -248,11 +269,14 @@ class CameraWatch:
         if self.bank is not None:
             self.bank.reset()
             self.state = State.OK
+        if self.gate is not None:
+            self.gate.reset()
         self.calm, self.quiet_frames, self.trace.pinned = [], 0, False
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
+        self.gate = None
         self.profile = None
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)

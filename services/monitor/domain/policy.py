@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from services.monitor.domain.detectors.choice import CUSUM, E_DETECTOR, DetectorChoice
 from services.monitor.domain.policy_reading import known, read_fleet, read_models, read_quality, read_section
 from services.monitor.domain.quiethours import QuietHours
 
@@ -39,18 +40,19 @@ class ChannelPolicy:
     class_share_min: float
     run_length_warn: float
     run_length_alarm: float
-    detector: str = "cusum"
+    detector: DetectorChoice = CUSUM
 
 
 @dataclass(frozen=True, slots=True)
 class LabelPolicy:
-    """How the labelled error is watched."""
+    """How the labelled error is watched; `detector` came later, so a file may do without."""
 
     run_length: float
     baseline: int
     report_weight: int
     adwin_delta: float
     remembered: int
+    detector: DetectorChoice = E_DETECTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,11 @@ class Policy:
     def of(self, model: str) -> Policy:
         """What holds for a model."""
         return self.models.get(model, self)
+
+    def watched_by(self, detector: DetectorChoice) -> Policy:
+        """The same with another detector on the channels, for every model."""
+        models = {name: one.watched_by(detector) for name, one in self.models.items()}
+        return replace(self, channels=replace(self.channels, detector=detector), models=models)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:

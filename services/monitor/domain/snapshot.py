@@ -34,11 +34,15 @@ from services.monitor.domain import (
 )
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
+from services.monitor.domain.detectors.protocol import Detector
 from services.monitor.domain.fleet import board
 
-CODEC: Final = 2
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
-_DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
+CODEC: Final = 3
+"""All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
+`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's.
+"""
+_NAMES: Final = {kind: name for name, kind in registry.installed().items()}
+_DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial, board),
@@ -102,8 +106,8 @@ def _object(value: Any, blobs: list[bytes]) -> Any:
     name = type(value).__name__
     if isinstance(value, IntEnum):
         return {"e": [name, int(value)]}
-    if name in _DETECTORS:
-        return {"o": [name, _plain(value.dump(), blobs)]}
+    if type(value) in _NAMES:
+        return {"o": [_NAMES[type(value)], _plain(value.dump(), blobs)]}
     if name in _CLASSES:
         return {"c": [name, {f.name: _plain(getattr(value, f.name), blobs) for f in fields(value)}]}
     raise ValueError(f"{name} cannot be part of a snapshot")
@@ -130,8 +134,8 @@ def _value(plain: Any, blobs: list[bytes]) -> Any:
 
 def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
     name, content = body
-    if tag == "o" and name in _DETECTORS:
-        return _DETECTORS[name].load(_value(content, blobs))
+    if tag == "o":
+        return _detector(name).load(_value(content, blobs))
     kind: Any = _CLASSES.get(name)
     if kind is None:
         raise ValueError(f"a snapshot holds {name}, which is not known")
@@ -143,3 +147,12 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})
+
+
+def _detector(name: str) -> type[Detector]:
+    if name not in _DETECTORS:
+        raise ValueError(
+            f"a snapshot holds the detector {name!r}, which is not installed: install its package again, and remove it"
+            " when the policy has named another for a while"
+        )
+    return _DETECTORS[name]
