@@ -21,12 +21,14 @@ class MergePolicy:
 
 @dataclass(frozen=True, slots=True)
 class ReferencePolicy:
-    """How a camera's normal is learnt."""
+    """How a camera's normal is learnt; the last two came later, so a file may do without."""
 
     frames: int
     effective: int
     frames_max: int
     pooled: int
+    frames_pooled: int = 80
+    effective_pooled: int = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ from services.monitor.domain import (
     case,
     events,
     labels,
+    lineup,
     merge,
     model,
+    pooling,
     profile,
     recency,
     reference,
@@ -39,12 +41,27 @@ from services.monitor.domain.fleet import board
 
 CODEC: Final = 3
 """All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
-`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's.
+`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras alone.
 """
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
+    *(
+        camera,
+        case,
+        events,
+        labels,
+        lineup,
+        merge,
+        model,
+        pooling,
+        profile,
+        recency,
+        reference,
+        retraining,
+        risk,
+        trace,
+    ),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {
@@ -143,6 +160,8 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         return kind(content)
     if name == "ModelWatch" and "case" in content:
         content["cases"] = [content["case"]] if content["case"] is not None else []
+    if name == "ModelWatch" and "references" not in content:
+        content["references"] = {"c": ["References", {k: content[k] for k in ("cameras", "classes")}]}
     if name == "Case" and "alarmed" not in content:
         content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
     known = {f.name for f in fields(kind)}

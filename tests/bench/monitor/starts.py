@@ -1,0 +1,224 @@
+"""How long nobody watches: a camera that joins others, a version that takes over, and creep that would be normal again
+with each version. Every frame goes through the whole engine; "before" is the same without what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.channels import WIDTH
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import CHAMPION, Alert, DriftFound, Finding, Seen, State
+from services.monitor.domain.policy import Policy
+from services.monitor.domain.runlength import correlation_time
+from tests.bench.monitor.figures import poisson_upper
+from tests.bench.monitor.streams import DAY, QUIET, Noise
+from tests.unit.monitor.worlds import EPOCH, policy
+
+OTHERS: Final = 4
+JOINED: Final = 1_500
+"""Frames of a new camera in which false alarms are counted."""
+_CLASSES: Final = 10
+
+
+def from_nothing() -> Policy:
+    """The policy as if no camera told anything of another."""
+    rules = policy()
+    alone = replace(
+        rules.reference, frames_pooled=rules.reference.frames, effective_pooled=rules.reference.effective, pooled=0
+    )
+    return replace(rules, reference=alone)
+
+
+@dataclass(slots=True)
+class Lens:
+    """A camera's features: `level` and `spread` of its own, AR(1) with `rho`, a cycle of `cycle` spreads a day, noon
+    at the same time for all.
+    """
+
+    name: str
+    seed: int
+    rho: float = 0.0
+    cycle: float = 0.0
+    differ: float = 0.25
+    """Deviation of the logarithm of spreads between cameras."""
+
+    def frames(self, count: int, every: float) -> NDArray[np.float64]:
+        """Features of so many frames, shape (count, WIDTH)."""
+        rng = np.random.default_rng([21, self.seed])
+        level, spread = 5.0 * rng.normal(size=WIDTH), np.exp(self.differ * rng.normal(size=WIDTH))
+        noise = rng.normal(size=(count, WIDTH))
+        if self.rho:
+            noise[1:] *= np.sqrt(1.0 - self.rho**2)
+            for n in range(1, count):
+                noise[n] += self.rho * noise[n - 1]
+        noise[:, :9] += self.cycle * np.sin(2.0 * np.pi * np.arange(count) * every / DAY)[:, None]
+        values: NDArray[np.float64] = level + spread * noise
+        return values
+
+
+def seen(
+    lens: Lens, number: int, at: float, features: NDArray[np.float64], version: str = "1", role: str = CHAMPION
+) -> Seen:
+    """A prediction; its class is any of ten."""
+    key = f"{lens.name}-{number}-{role}"
+    said = f"class-{(number * 7919 + lens.seed) % _CLASSES}"
+    return Seen(at, key, "", "m", version, role, lens.name, key, said, 0.9, tuple(features.tolist()))
+
+
+def joining(noise: Noise, rules: Policy, seed: int, shift: float = 0.0, onset: int = 0) -> dict[str, int | None]:
+    """Four cameras are known, a fifth comes: frames until it is watched, and until its ALARM, counted from its first;
+    from its frame `onset` on one channel is moved by `shift` spreads.
+    """
+    settled = 400 if not noise.rho else int(140 * correlation_time(noise.rho))
+    engine = Engine.new(rules)
+    others = [Lens(f"camera-{n}", 100 * seed + n, noise.rho) for n in range(OTHERS)]
+    new = Lens("new", 100 * seed + OTHERS, noise.rho)
+    values = {one.name: one.frames(settled + JOINED, 1.0) for one in others}
+    values["new"] = new.frames(JOINED, 1.0)
+    if shift:
+        values["new"][onset:, 0] += shift * np.exp(new.differ * _spread(new))
+    watched = alarmed = None
+    for n in range(settled + JOINED):
+        at, number = EPOCH + n, n - settled
+        batch = [(one.name, True, seen(one, n, at, values[one.name][n])) for one in others]
+        if number >= 0:
+            batch.append(("new", True, seen(new, number, at + 0.5, values["new"][number])))
+        engine.feed(batch)
+        camera = engine.models["m"].cameras.get("new")
+        if camera is None:
+            continue
+        if watched is None and camera.state >= State.OK:
+            watched = camera.frames
+        if camera.state >= State.ALARM:
+            alarmed = camera.frames
+            break
+    return {"watched": watched, "alarmed": alarmed}
+
+
+def _spread(lens: Lens) -> float:
+    rng = np.random.default_rng([21, lens.seed])
+    rng.normal(size=WIDTH)
+    return float(rng.normal(size=WIDTH)[0])
+
+
+def start_row(noise: Noise, pooled: bool, seeds: int, onset: int = 150) -> dict[str, Any]:
+    """Cameras that join: when they are watched, false alarms in their first 1,500 frames, and frames from their
+    `onset`-th on (effective ones) until a shift of 1 spread, and of 2, raises an ALARM.
+    """
+    rules = policy() if pooled else from_nothing()
+    worth = correlation_time(noise.rho)
+    onset = round(onset * worth)
+    quiet = [joining(noise, rules, seed) for seed in range(seeds)]
+    row: dict[str, Any] = {
+        "stream": noise.name,
+        "pooled": pooled,
+        "seeds": seeds,
+        "watched": sorted(one["watched"] or JOINED for one in quiet)[seeds // 2],
+        "false": sum(one["alarmed"] is not None for one in quiet),
+        "frames": sum((one["alarmed"] or JOINED) - (one["watched"] or JOINED) for one in quiet),
+    }
+    row["false_per_100k_upper"] = 1e5 * poisson_upper(row["false"]) / max(row["frames"], 1)
+    for shift in (1.0, 2.0):
+        found = [joining(noise, rules, 1_000 + seed, shift, onset)["alarmed"] for seed in range(seeds)]
+        row[f"shift_{shift:g}"] = [None if at is None else round((at - onset) / worth, 1) for at in found]
+    return row
+
+
+@dataclass(slots=True)
+class Life:
+    """One camera, a frame a minute. Each `live` days another version takes over, after `shadow` days beside the
+    champion; from day `onset` on its brightness creeps by `creep` spreads a day.
+    """
+
+    seed: int
+    days: int
+    live: int = 4
+    shadow: float = 1.0
+    onset: int = 4
+    creep: float = 0.0
+    every: float = 60.0
+
+    def batches(self) -> Iterator[tuple[float, list[tuple[str, bool, Seen]]]]:
+        """(day, inputs) of each frame."""
+        lens = Lens("camera-0", self.seed)
+        day = round(DAY / self.every)
+        values = lens.frames(self.days * day, self.every)
+        spread = np.exp(lens.differ * _spread(lens))
+        values[:, 0] += spread * self.creep * np.maximum(np.arange(len(values)) / day - self.onset, 0.0)
+        for n, row in enumerate(values):
+            at, now = EPOCH + n * self.every, n / day
+            version = int(now // self.live) + 1
+            batch = [("p", True, seen(lens, n, at, row, str(version)))]
+            if now >= version * self.live - self.shadow:
+                batch.append(("p", True, seen(lens, n, at, row + 0.0, str(version + 1), "shadow")))
+            yield now, batch
+
+
+def life(one: Life, rules: Policy | None = None) -> tuple[Engine, list[float], list[Finding], int]:
+    """The engine at the end; the days on which the camera came into ALARM; what was said; frames not watched after the
+    first take-over.
+    """
+    engine, alarms, said, blind = Engine.new(rules or policy()), list[float](), list[Finding](), 0
+    was = State.LEARNING
+    for now, batch in one.batches():
+        said += engine.feed(batch)
+        camera = engine.models["m"].cameras.get("camera-0") if "m" in engine.models else None
+        state = camera.state if camera is not None else State.LEARNING
+        alarms += [now] if was < State.ALARM <= state else []
+        blind += state is State.LEARNING and now >= one.live
+        was = state
+    return engine, alarms, said, blind
+
+
+@contextmanager
+def without_anchor() -> Iterator[None]:
+    """As if a new version learnt everything anew."""
+    with patch.object(CameraWatch, "anchor", lambda camera: None):
+        yield
+
+
+def creep_row(creep: float, anchored: bool, seeds: int, days: int = 40) -> dict[str, Any]:
+    """Days from the begin of the creep until the first ALARM, another version each four days."""
+    found: list[float | None] = []
+    false = 0
+    for seed in range(seeds):
+        one = Life(seed, days, creep=creep)
+        if anchored:
+            alarms = life(one)[1]
+        else:
+            with without_anchor():
+                alarms = life(one)[1]
+        false += sum(at < one.onset for at in alarms)
+        late = [at - one.onset for at in alarms if at >= one.onset]
+        found.append(round(late[0], 1) if late else None)
+    return {"creep": creep, "anchored": anchored, "days": days, "false_before": false, "delays": found}
+
+
+def blind_row(shadow: float, seeds: int) -> dict[str, Any]:
+    """Frames that nobody watched after three take-overs, a take-over; and what was said of drift meanwhile."""
+    lives = [life(Life(seed, 16, shadow=shadow)) for seed in range(seeds)]
+    return {
+        "shadow_days": shadow,
+        "blind_frames": round(sum(blind for *_, blind in lives) / seeds / 3, 1),
+        "alarms": sum(len(alarms) for _, alarms, _, _ in lives),
+        "drifts": sum(isinstance(f, DriftFound | Alert) for _, _, said, _ in lives for f in said),
+    }
+
+
+def measure(scale: int, seeds: int) -> dict[str, Any]:
+    """All of it."""
+    few = max(seeds // 10, 2)
+    return {
+        "starts": [start_row(noise, pooled, seeds) for noise in QUIET for pooled in (False, True)],
+        "blind": [blind_row(shadow, few) for shadow in (0.0, 1.0)],
+        "creep": [creep_row(creep, anchored, few) for creep in (0.02, 0.05, 0.0) for anchored in (False, True)],
+    }
