@@ -5,7 +5,7 @@ champion is watched from its first frame on, and of the champion before, for a r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.monitor.domain.camera import Beginning, CameraWatch
@@ -19,11 +19,18 @@ SLOTS: Final = 3
 
 @dataclass(slots=True)
 class References:
-    """The cameras of one version, numbers of its classes, and what its cameras have in common."""
+    """The cameras of one version, numbers of its classes, and what its cameras have in common, as of the
+    comparison of that number.
+    """
 
     cameras: dict[str, CameraWatch] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
     pool: Pool | None = None
+    compared: int = 0
+
+    def bare(self) -> References:
+        """Without what a snapshot holds in pieces of their own."""
+        return replace(self, cameras={}, pool=None)
 
     def see(self, item: Seen, policy: Policy, before: Mapping[str, CameraWatch]) -> CameraWatch | None:
         """Take a frame of a camera; the camera when a block of it (or its reference) is complete. `before` are the same
@@ -49,7 +56,7 @@ class References:
 
     def _compare(self) -> None:
         found = (camera.known() for camera in self.cameras.values())
-        self.pool = Pool.of(known for known in found if known is not None)
+        self.pool, self.compared = Pool.of(known for known in found if known is not None), self.compared + 1
 
 
 _NOTHING: Final = Beginning()

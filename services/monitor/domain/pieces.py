@@ -12,7 +12,8 @@
 <model>@labels/<slot>     its labels, 64 to a piece
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
-<model>@kept/<slot>/...   cameras of another version than the champion, each as below, in 3 slots
+<model>@pool              what the cameras of its champion have in common
+<model>@kept/<slot>...    pool and cameras of another version than the champion's, in 3 slots, each as here
 <model>/<camera>          a camera without its trace and profile
 <model>/<camera>@profile  what it is like by the time of day
 <model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
@@ -84,8 +85,8 @@ class Snapshots:
     def _model(self, name: str, watch: ModelWatch) -> Iterator[tuple[str, bytes]]:
         bare = replace(
             watch,
-            references=replace(watch.references, cameras={}),
-            kept=[replace(kept, references=replace(kept.references, cameras={})) for kept in watch.kept],
+            references=watch.references.bare(),
+            kept=[replace(kept, references=kept.references.bare()) for kept in watch.kept],
             book=LabelBook(watch.book.capacity, {}, watch.book.count),
             incidents=[],
             decisions=[],
@@ -106,11 +107,15 @@ class Snapshots:
         for suffix, stamp, value in trials.cut(watch.trial):
             if self._is_new(f"{name}@challenge{suffix}", stamp):
                 yield f"{name}@challenge{suffix}", dump(value())
-        for camera in watch.cameras.values():
-            yield from self._camera(f"{name}/{camera.camera_id}", watch.version, camera)
+        yield from self._references(name, watch.version, watch.references)
         for one in watch.kept:
-            for camera in one.references.cameras.values():
-                yield from self._camera(f"{name}@kept/{one.slot}/{camera.camera_id}", one.version, camera)
+            yield from self._references(f"{name}@kept/{one.slot}", one.version, one.references)
+
+    def _references(self, place: str, version: str, references: References) -> Iterator[tuple[str, bytes]]:
+        if self._is_new(f"{place}@pool", (version, references.compared)):
+            yield f"{place}@pool", dump([version, references.pool])
+        for camera in references.cameras.values():
+            yield from self._camera(f"{place}/{camera.camera_id}", version, camera)
 
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
@@ -202,6 +207,9 @@ def _rebuild_cameras(
             _rebuild_trace(key, version, camera.trace, pieces)
             _rebuild_profile(f"{key}@profile", version, camera, pieces)
             references.cameras[camera_id] = camera
+    if f"{place}@pool" in pieces:
+        known, pool = load(pieces[f"{place}@pool"])
+        references.pool = pool if known == version else None
 
 
 def _rebuild_profile(key: str, version: str, camera: CameraWatch, pieces: Mapping[str, bytes]) -> None:
