@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def pieces(*numbers: int) -> dict[str, tuple[object, tuple[int, ...]]]:
+def pieces(*numbers: int) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     return {str(n): (square, (n,)) for n in numbers}
 
 

@@ -121,6 +121,7 @@ def test_each_detector_of_labels_hears_that_the_error_rose_and_goes_on_alike_fro
         watch.update(joined(number, *confusion(rng, float(rng.random() < 0.7))), rules)
         if number == 320:
             watch = load(dump([watch]))[0]
+    assert watch.error is not None
     assert watch.error.alarmed()[0]
     assert watch.alarmed()
 

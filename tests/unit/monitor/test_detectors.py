@@ -187,7 +187,8 @@ def test_what_a_detector_wants_to_be_told_it_is_told_unless_options_say_otherwis
 def test_a_detector_in_a_snapshot_goes_by_the_name_that_a_policy_gives_it() -> None:
     bank = CusumBank(np.full(2, 0.5), np.full(2, 9.0))
     assert snapshot._plain(bank, [])["o"][0] == "cusum"
-    body = ["CusumBank", snapshot._plain(bank.dump(), blobs := [])]  # As codecs 1 and 2 wrote it.
+    blobs: list[bytes] = []
+    body = ["CusumBank", snapshot._plain(bank.dump(), blobs)]  # As codecs 1 and 2 wrote it.
     assert isinstance(snapshot._instance("o", body, blobs), CusumBank)
     with pytest.raises(
         ValueError, match="holds the detector 'gone', which is not installed: install its package again"

@@ -283,7 +283,8 @@ def test_a_model_of_before_versions_were_kept_is_read() -> None:
     engine = Engine.new(policy())
     see(engine, cameras(count=1), 0, 300)
     watch = engine.models["m"]
-    plain = snapshot._plain(replace(watch, kept=[]), blobs := [])
+    blobs: list[bytes] = []
+    plain = snapshot._plain(replace(watch, kept=[]), blobs)
     content = plain["c"][1]
     references = content.pop("references")["c"][1]
     del content["kept"]

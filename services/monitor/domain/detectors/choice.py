@@ -47,7 +47,8 @@ def read_choice(value: Any, where: str, section: str) -> DetectorChoice:
     document = {"name": value} if isinstance(value, str) else value
     if not isinstance(document, Mapping) or not isinstance(document.get("name"), str):
         raise ValueError(f"{where} must be a detector's name, or a mapping with its name and options, not {value!r}")
-    choice = DetectorChoice(document["name"], {str(k): v for k, v in document.items() if k != "name"})
+    options: dict[str, Any] = {str(k): v for k, v in document.items() if k != "name"}
+    choice = DetectorChoice(document["name"], options)
     fitting = registry.fitting(section)
     if choice.name not in fitting:
         names = ", ".join(sorted(fitting))
