@@ -322,6 +322,11 @@ class CameraWatch:
         self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
         self.calm, self.quiet_frames, self.trace = [], 0, Trace(generation=self.trace.generation + 1)
 
+    def rest(self) -> None:
+        """Nobody looks for now: what was seen lately is forgotten, unless it is still moving."""
+        if self.state < State.ALARM:
+            self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
+
     def known(self) -> Known | None:
         """What other cameras can lean on; None while it leans on them."""
         if self.reference is None or self.provisional:

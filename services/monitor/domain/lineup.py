@@ -100,6 +100,8 @@ def exchange(kept: list[Kept], version: str, successor: str, references: Referen
     found = next((one for one in kept if one.version == successor), None)
     kept[:] = [one for one in kept if one is not found and not one.was_champion]
     if version:
+        for camera in references.cameras.values():
+            camera.rest()
         kept.append(Kept(version, _free(kept), references, was_champion=True))
     return found.references if found is not None else References()
 

@@ -195,7 +195,7 @@ def without_anchor() -> Iterator[None]:
         yield
 
 
-def creep_row(creep: float, anchored: bool, seeds: int, days: int = 40) -> dict[str, Any]:
+def creep_row(creep: float, anchored: bool, seeds: int, days: int = 24) -> dict[str, Any]:
     """Days from the begin of the creep until the first ALARM, another version each four days."""
     found: list[float | None] = []
     false = 0
