@@ -27,7 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="part", default=[])
     parser.add_argument("--quick", action="store_true", help="a twentieth of it, to see that it runs")
-    parser.add_argument("--frames", type=int, default=2_100_000, help="of all cameras, for each kind of stream")
+    parser.add_argument(
+        "--frames", type=int, default=2_100_000, help="of `null`: for each kind of stream, half with a cycle"
+    )
     parser.add_argument("--streams", default="", help="of `null`: only those whose name holds this")
     parser.add_argument("--seeds", type=int, help="instead of what each part takes by itself")
     parser.add_argument("--processes", type=int, default=1, help="that share null, concepts, harmless and starts")

@@ -41,14 +41,14 @@ class Tally:
 
 
 def pieces(noise: Noise, camera_frames: int, first: int) -> dict[str, tuple[Any, tuple[Any, ...]]]:
-    """Scenes of new cameras, by key, until they have seen so many frames together: five for 20,000 frames, or with a
-    daily cycle two for three days. Seeds count from `first`.
+    """Scenes of new cameras, by key, that see so many frames together, if not a scene more: five for 20,000 frames, or
+    with a daily cycle two for three days. Seeds count from `first`.
     """
     cameras, frames, rate = (2, 3 * DAY, 1.0) if noise.cycle else (5, 20_000, 20.0)
     frames = min(frames, camera_frames // cameras)
     return {
         f"{noise.name} {seed} {frames}": (one, (noise, seed, frames, cameras, rate))
-        for seed in range(first, first + -(-camera_frames // (cameras * frames)))
+        for seed in range(first, first + camera_frames // (cameras * frames))
     }
 
 
@@ -144,9 +144,11 @@ def together(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def main(scale: int, frames: int, only: str, processes: int) -> None:
-    """Measure the streams whose name holds `only`, say, write. Scenes that this code has seen before count."""
+    """Measure the streams whose name holds `only`, say, write. Scenes that this code has seen before count. Half of the
+    frames are enough with a cycle, as its aim is twice as many.
+    """
     todo = {
-        noise.name: pieces(noise, frames // scale, 1000 * number)
+        noise.name: pieces(noise, frames // scale // (2 if noise.cycle else 1), 1000 * number)
         for number, noise in enumerate((*QUIET, *CYCLED))
         if only in noise.name
     }

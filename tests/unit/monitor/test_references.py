@@ -296,3 +296,17 @@ def test_a_model_of_before_versions_were_kept_is_read() -> None:
     assert old.kept == []
     assert dump(old.cameras["camera-0"]) == dump(watch.cameras["camera-0"])
     assert load(dump(old)).version == "1"
+
+
+def test_a_camera_that_began_anew_does_not_find_blocks_of_before_in_its_snapshot() -> None:
+    engine, snapshots = Engine.new(policy()), Snapshots()
+    see(engine, cameras(count=1), 0, 900)
+    written = dict(snapshots.changed(engine))
+    engine.models["m"].cameras["camera-0"].relearn()
+    see(engine, cameras(count=1), 900, 300)
+    written |= dict(snapshots.changed(engine))
+    copy = Engine.new(policy())
+    rebuild(copy, written)
+    trace = engine.models["m"].cameras["camera-0"].trace
+    assert copy.models["m"].cameras["camera-0"].trace.times == trace.times
+    assert len(trace.times) == 30
