@@ -74,7 +74,9 @@ def run_backtest(
     since: Annotated[str, typer.Option(help="Report from here on: RFC 3339, or 7d, 12h, 30m before now.")] = "",
     until: Annotated[str, typer.Option(help="And up to here; later events are not replayed.")] = "",
     policy: Annotated[Path | None, typer.Option(help="The other policy; the one in use when not given.")] = None,
-    detector: Annotated[str, typer.Option(help="What watches the channels: cusum, adwin, kswin, page-hinkley.")] = "",
+    detector: Annotated[
+        str, typer.Option(help="What watches the channels: a name that `channels.detector` can have.")
+    ] = "",
     model: Model = "",
     recording: Annotated[Path | None, typer.Option("--from", help="A recording instead of Kafka.")] = None,
     training: Annotated[float, typer.Option(help="Seconds from request to version; 0 takes the median seen.")] = 0.0,
@@ -208,15 +210,12 @@ def _moment(text: str, otherwise: float) -> float:
 
 def _with_detector(policy: Any, name: str) -> Any:
     """The policy with another detector, for every model."""
-    from dataclasses import replace
-
     if not name:
         return policy
-    known = _monitor("domain.detectors.banks").NAMES
-    if name not in known:
-        raise LocalError(f"--detector must be one of {', '.join(known)}, not {name!r}.")
-    models = {key: replace(one, channels=replace(one.channels, detector=name)) for key, one in policy.models.items()}
-    return replace(policy, channels=replace(policy.channels, detector=name), models=models)
+    try:
+        return policy.watched_by(_monitor("domain.detectors.choice").read_choice(name, "--detector", "channels"))
+    except ValueError as error:
+        raise LocalError(f"{error}.") from error
 
 
 def _policy(file: Path | None) -> Any:

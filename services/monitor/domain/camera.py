@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import ceil, exp, log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.monitor.domain import batch_test
+from services.monitor.domain.anchor import Anchor
+from services.monitor.domain.arming import bounds, rounded
 from services.monitor.domain.channels import WIDTH
-from services.monitor.domain.detectors.banks import RIVERS
 from services.monitor.domain.detectors.cusum import CusumBank
-from services.monitor.domain.detectors.protocol import Detector, Vector
+from services.monitor.domain.detectors.protocol import Arming, Detector, Vector
 from services.monitor.domain.events import Evidence, State
 from services.monitor.domain.policy import Policy
-from services.monitor.domain.profile import Profile
-from services.monitor.domain.reference import Reference, learn, moments
-from services.monitor.domain.runlength import block_deviation, block_inflation, correlation_time, skew_factor, threshold
+from services.monitor.domain.pooling import Known, Pool
+from services.monitor.domain.profile import DAY, DAYS, Profile
+from services.monitor.domain.reference import Reference, learn, learn_from_few, moments
+from services.monitor.domain.runlength import block_deviation, correlation_time
 from services.monitor.domain.trace import Trace
 
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
 _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
-# Two rules: times the policy's allowance, and how many standard errors of what is expected besides. The second finds a
-# shift of one deviation of a frame sooner, and one as large as the first rule must take for an error.
-ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
-_GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
 
-def _rounded(error: float) -> float:
-    """Up to the next of a few values."""
-    return exp(ceil(_GRID * log(max(error, 1e-3))) / _GRID)
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a camera that learns need not learn from nothing: what the version's other cameras have in common, and what
+    its own pixels were like under the version before.
+    """
+
+    pool: Pool | None = None
+    anchor: Anchor | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +50,10 @@ class CameraWatch:
     numbers: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64, dtype=np.int64))
     reference: Reference | None = None
     bank: Detector | None = None
+    chosen: str = ""
+    """The policy's words for `bank`; where it names another one, that takes its place."""
+    gate: CusumBank | None = None
+    """Where `bank` tells nothing before it alarms: what decides whether a block is quiet enough to learn from."""
     warn: Vector = field(default_factory=lambda: np.empty(0))
     quiet_frames: int = 0
     trace: Trace = field(default_factory=Trace)
@@ -64,6 +70,12 @@ class CameraWatch:
     """Frames one would wait for as much evidence were nothing wrong; kept up while it is alarmed."""
     assessed: tuple[int, str] = (0, "")
     """State and incident as others were told last."""
+    provisional: bool = False
+    """Its reference leans on other cameras, until enough frames of its own have come: they are kept in `rows`."""
+    judged: int = 0
+    """Of `rows`, so many were judged already."""
+    accepted: bool = False
+    """What it was like before counts no longer: a change was accepted as normal."""
 
     def take(
         self,
@@ -72,7 +84,7 @@ class CameraWatch:
         number: int,
         classes: tuple[str, ...],
         policy: Policy,
-        pooled: Vector | None,
+        beginning: Beginning,
     ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
         if self.filled == len(self.rows):
@@ -85,31 +97,71 @@ class CameraWatch:
         self.last_at = at
         self.learning_since = self.learning_since or at
         if self.reference is None:
-            return (
-                self.filled >= policy.reference.frames
-                and self.filled % 50 == 0
-                and self._learn(classes, policy, pooled)
-            )
-        if self.filled < self.block:
+            return self._learn(classes, policy, beginning) or self._begin_early(policy, beginning)
+        if self.filled - self.judged < self.block:
             return False
         self._judge(at, policy)
+        if not self.provisional:
+            self.filled = 0
+        elif self.state >= State.ALARM:  # What comes now is not to be learnt from.
+            self.filled, self.judged, self.learning_since = 0, 0, 0.0
+        else:
+            self.judged = self.filled
+            if self.state is State.OK:
+                self._learn(classes, policy, beginning)
         return True
 
-    def _learn(self, classes: tuple[str, ...], policy: Policy, pooled: Vector | None) -> bool:
-        rows, numbers = self.rows[: self.filled].copy(), self.numbers[: self.filled].copy()
-        self.reference = learn(rows, numbers, classes, policy.channels, policy.reference, pooled)
-        if self.reference is None:
+    def is_learning(self) -> bool:
+        """Whether it still learns what is normal, be it watched already or not."""
+        return self.reference is None or self.provisional
+
+    def _learn(self, classes: tuple[str, ...], policy: Policy, beginning: Beginning) -> bool:
+        """The reference, once in fifty frames if they are enough."""
+        step = 1 if self.reference is None else self.block
+        if self.filled < policy.reference.frames or self.filled // 50 == (self.filled - step) // 50:
             return False
-        size = int(np.ceil(2.0 * correlation_time(self.reference.rho)))
-        self.block = min(max(policy.channels.block, size), policy.channels.block_max)
-        self._begin_profile(rows, numbers)
-        self._arm(policy)
-        self.state = State.OK
-        self._remember(rows, numbers)
-        self.filled = 0
+        rows, numbers = self.rows[: self.filled].copy(), self.numbers[: self.filled].copy()
+        pooled = None if beginning.pool is None else beginning.pool.scale
+        reference = learn(rows, numbers, classes, policy.channels, policy.reference, pooled)
+        if reference is None:
+            return False
+        self._begin(reference, rows, numbers, policy, beginning)
+        self.provisional, self.filled = False, 0
         self.rows = np.zeros((self.block, WIDTH))
         self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
+
+    def _begin_early(self, policy: Policy, beginning: Beginning) -> bool:
+        """A provisional reference, of the features alone, where other cameras tell what few frames cannot."""
+        pool, rules = beginning.pool, policy.reference
+        if pool is None or self.filled % 10 or not pool.helps(self.filled, rules):
+            return False
+        rows, numbers = self.rows[: self.filled].copy(), self.numbers[: self.filled].copy()
+        reference = learn_from_few(rows, policy.channels, rules, pool.scale)
+        pool.lend(reference, rules.pooled)
+        if reference.effective() < rules.effective_pooled:
+            return False
+        self._begin(reference, rows, numbers, policy, beginning)
+        self.provisional, self.judged = True, self.filled
+        return True
+
+    def _begin(
+        self, reference: Reference, rows: Vector, numbers: NDArray[np.int64], policy: Policy, beginning: Beginning
+    ) -> None:
+        """Be watched from now on."""
+        anchor = None if self.accepted else beginning.anchor
+        if anchor is not None:
+            anchor.hold(reference)
+        self.reference, self.bank, self.judged, self.calm = reference, None, 0, []
+        size = int(np.ceil(2.0 * correlation_time(reference.rho)))
+        self.block = min(max(policy.channels.block, size), policy.channels.block_max)
+        self._begin_profile(reference, rows, numbers, beginning.pool)
+        if anchor is not None and self.profile is not None:
+            anchor.fix(self.profile, reference.held)
+        self._arm(policy)
+        self.state = State.OK
+        self.trace = Trace(generation=self.trace.generation + 1)
+        self._remember(rows, numbers)
 
     def _blocks(self, rows: Vector, numbers: NDArray[np.int64]) -> Iterator[tuple[float, Vector]]:
         """The learning frames in blocks, with the time of each one's end; their times are not kept, so they lie
@@ -124,16 +176,19 @@ class CameraWatch:
                 values[start : start + self.block],
             )
 
-    def _begin_profile(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
-        assert self.reference is not None
-        self.profile = Profile.begin(self.reference.mean, self.learning_since)
+    def _begin_profile(self, reference: Reference, rows: Vector, numbers: NDArray[np.int64], pool: Pool | None) -> None:
+        cycle = None if pool is None or pool.cycle is None else pool.cycle.of(reference)
+        updates = 0 if self.profile is None else self.profile.updates  # They count on: a snapshot goes by them.
+        self.profile = Profile.begin(reference.mean, self.learning_since, cycle)
+        self.profile.updates = updates
         for time, part in self._blocks(rows, numbers):
             self._refine(self.profile, time, part.mean(axis=0), len(rows))
 
     def _refine(self, profile: Profile, at: float, means: Vector, enough: int) -> None:
         assert self.reference is not None
-        alike = correlation_time(self.reference.rho)
-        profile.learn(at, means, self.block / alike, enough / alike)
+        alike, held = correlation_time(self.reference.rho), self.reference.held
+        learnt = np.where(held, np.nan, means) if len(held) else means
+        profile.learn(at, learnt, self.block / alike, enough / alike)
 
     def _remember(self, rows: Vector, numbers: NDArray[np.int64]) -> None:
         """The learning frames are the beginning of the trace."""
@@ -152,30 +207,27 @@ class CameraWatch:
         """Thresholds for what is known by now of what to expect at this hour."""
         assert self.reference is not None
         step = block_deviation(self.reference.rho, self.block)
-        error = _rounded(self._known().error(self.last_at) / step)
+        error = rounded(self._known().error(self.last_at) / step)
+        bank = self._bank(policy)
         if error == self.armed_for:
             return
         self.armed_for = error
-        allowances = ALLOWANCES @ [policy.channels.allowance, error]
-        channels = policy.channels
-        limits = np.array([self._limit(a, error, channels.run_length_alarm) for a in allowances])
-        warnings = np.array([self._limit(a, error, channels.run_length_warn) for a in allowances])
-        skew = np.abs(self.reference.skew) * step  # of a block mean
-        factors = np.array([[skew_factor(a, one) for one in skew] for a in allowances])
-        limit, allowance = limits[:, None] * factors, np.repeat(allowances[:, None], len(skew), axis=1)
-        self.warn = float((warnings / limits).max()) * limit[0]
-        if self.bank is None:
-            river = RIVERS.get(policy.channels.detector)
-            self.bank = river(len(skew), {}) if river else CusumBank(allowance, limit)
-        if isinstance(self.bank, CusumBank):
-            self.bank.arm(allowance, limit)
+        found = bounds(self.reference, self.block, policy.channels, error)
+        for one in (bank, self.gate):
+            if isinstance(one, Arming):
+                one.arm(found.allowance, found.limit)
+        self.warn = found.warn * bank.threshold()
 
-    def _limit(self, allowance: float, error: float, frames: float) -> float:
-        """The threshold at which all channels, both ways and by all rules, alarm once in so many frames together."""
+    def _bank(self, policy: Policy) -> Detector:
+        """The detector that the policy names, a new one where it names another than it did."""
         assert self.reference is not None
-        unit = block_inflation(self.reference.rho, self.block)  # What blocks add up by, in their own deviations.
-        steps = frames * len(ALLOWANCES) * 2.0 * max(int(self.reference.active.sum()), 1) / self.block
-        return unit * threshold(allowance / unit, error / unit, steps)
+        choice = policy.channels.detector
+        if self.bank is None or (self.chosen or self.bank.name) != str(choice):
+            width, told = len(self.reference.active), {"run_length": policy.channels.run_length_alarm / self.block}
+            self.bank, self.armed_for = choice.make(width, told), -1.0
+            self.gate = None if isinstance(self.bank, Arming) else CusumBank.make(width, told)
+        self.chosen = str(choice)
+        return self.bank
 
     def _score(self, at: float, means: Vector) -> Vector:
         assert self.reference is not None
@@ -185,12 +237,14 @@ class CameraWatch:
 
     def _judge(self, at: float, policy: Policy) -> None:
         assert self.reference is not None and self.bank is not None
-        values = self.reference.standardise(self.rows[: self.filled], self.numbers[: self.filled])
+        block = slice(self.judged, self.filled)
+        values = self.reference.standardise(self.rows[block], self.numbers[block])
         means, spreads = moments(values, self.reference.mean)
-        self.filled = 0
         self._arm(policy)
         scores = self._score(at, means)
         self.bank.update(scores)
+        if self.gate is not None:
+            self.gate.update(scores)
         self.trace.add(at, self.block, scores, spreads)
         self._settle(policy, means, spreads)
 
@@ -208,12 +262,19 @@ class CameraWatch:
             self.calm, self.quiet_frames, self.trace.pinned = [], 0, True
             return
         self.state = State.WARN if (statistic >= self.warn).any() else State.OK
-        if self.state is State.WARN or (statistic >= self.warn / 2).any():
+        if self.state is State.WARN or not self._is_calm(statistic):
             self.calm = []
             return
         self.calm.append((self.last_at, means, spreads))
         if len(self.calm) > _GUARD:
             self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+
+    def _is_calm(self, statistic: Vector) -> bool:
+        """Whether no channel is half way to a WARN."""
+        assert self.bank is not None
+        if self.gate is None:
+            return not (statistic >= self.warn / 2).any()
+        return not (self.gate.reach() >= self.warn / self.bank.threshold() / 2).any()
 
     def _confirm(self) -> None:
         """CONFIRMED, if frames after the alarm differ from those well before it: tested once, on frames that did not
@@ -248,19 +309,37 @@ class CameraWatch:
         if self.bank is not None:
             self.bank.reset()
             self.state = State.OK
+        if self.gate is not None:
+            self.gate.reset()
         self.calm, self.quiet_frames, self.trace.pinned = [], 0, False
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
-        self.profile = None
+        self.gate, self.profile = None, None
+        self.provisional, self.judged, self.accepted = False, 0, True
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
-        self.calm, self.quiet_frames, self.trace = [], 0, Trace()
+        self.calm, self.quiet_frames, self.trace = [], 0, Trace(generation=self.trace.generation + 1)
 
-    def spread(self) -> Vector | None:
-        """The channels' spread in their own units, shape (features,), for other cameras to lean on."""
-        return None if self.reference is None else self.reference.scale[:WIDTH]
+    def rest(self) -> None:
+        """Nobody looks for now: what was seen lately is forgotten, unless it is still moving."""
+        if self.state < State.ALARM:
+            self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
+
+    def known(self) -> Known | None:
+        """What other cameras can lean on; None while it leans on them."""
+        if self.reference is None or self.provisional:
+            return None
+        return Known(self.reference, self.profile, 0.0 if self.profile is None else self.last_at - self.profile.since)
+
+    def anchor(self) -> Anchor | None:
+        """What a later version is held to, where its pixels have long been known and lie quiet."""
+        reference, profile = self.reference, self.profile
+        if reference is None or profile is None or self.provisional or self.state >= State.ALARM:
+            return None
+        long_known = bool(reference.held.any()) or self.last_at - profile.since >= DAYS * DAY
+        return Anchor(reference, profile) if long_known else None
 
     def rate(self) -> float:
         """Frames a second, over what the trace remembers."""

@@ -165,7 +165,7 @@ def label_evidence(watch: ModelWatch) -> Evidence | None:
         "",
         detector.name,
         float(detector.statistic()[0]),
-        detector.run_length,
+        float(detector.threshold()[0]),
         base,
         recent.error,
         (recent.error - base) / spread,

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
-from services.monitor.domain.detectors.protocol import Vector
+from services.monitor.domain.detectors.protocol import Basing, Detector, Vector
 from services.monitor.domain.events import CHAMPION, DRIFT, OTHER, UNIFORM, Labelled
 from services.monitor.domain.policy import LabelPolicy
 from services.monitor.domain.risk import Count
@@ -20,7 +20,6 @@ _WAITING = 2_000  # At most so many labels wait until it is known whether they a
 _PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be confused as often as ...
 _PAIR_SHARE = 0.1  # ... this share of all errors, ...
 _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
-_ERROR_STEPS = (0.04, 0.08, 0.15, 0.25, 0.4)
 _PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
 
 Pair = tuple[str, str]
@@ -99,7 +98,9 @@ class LabelWatch:
     base: Count = field(default_factory=Count)
     base_pairs: dict[Pair, float] = field(default_factory=dict)
     recent: list[Pair | None] = field(default_factory=list)
-    error: MixtureDetector | None = None
+    error: Detector | None = None
+    chosen: str = ""
+    """The policy's words for `error`; where it names another one, that takes its place."""
     adwin: AdwinBank | None = None
     pairs: dict[Pair, MixtureDetector] = field(default_factory=dict)
     classes: set[str] = field(default_factory=set)
@@ -150,7 +151,7 @@ class LabelWatch:
         for outcome in believed:
             if outcome is not None:
                 self.base_pairs[outcome] = self.base_pairs.get(outcome, 0) + 1
-        if self.error is not None:
+        if isinstance(self.error, Basing):
             self.error.rebase(self._error_rate())
         for pair, detector in self.pairs.items():
             detector.rebase(self.pair_rate(pair))
@@ -182,18 +183,23 @@ class LabelWatch:
         return count * (count - 1) / 2
 
     def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
-        rate = self._error_rate()
-        if self.error is None:
-            self.error = MixtureDetector(rate, policy.run_length, [min(rate + s, 0.95) for s in _ERROR_STEPS])
-            self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
         wrong = np.array([float(joined.wrong)])
-        self.error.update(wrong)
-        if self.adwin is not None:
-            self.adwin.update(wrong)
+        self._of_policy(policy).update(wrong)
+        if self.adwin is None:
+            self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
+        self.adwin.update(wrong)
         if joined.wrong and joined.pair not in self.pairs:
             self.pairs[joined.pair] = self._new_pair(joined.pair, policy)
         for pair, detector in self.pairs.items():
             detector.update(np.array([float(joined.wrong and joined.pair == pair)]))
+
+    def _of_policy(self, policy: LabelPolicy) -> Detector:
+        """The detector that the policy names, a new one where it names another than it did."""
+        choice = policy.detector
+        if self.error is None or (self.chosen or self.error.name) != str(choice):
+            self.error = choice.make(1, {"run_length": policy.run_length, "baseline": self._error_rate()})
+        self.chosen = str(choice)
+        return self.error
 
     def _new_pair(self, pair: Pair, policy: LabelPolicy) -> MixtureDetector:
         """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion
@@ -215,14 +221,16 @@ class LabelWatch:
         return {max(self.pairs, key=lambda p: (float(self.pairs[p].statistic()[0]), p))}
 
     def worse(self) -> bool:
-        """Whether ADWIN found a change and it was for the worse."""
-        if self.adwin is None or not self.adwin.alarmed()[0] or not self.recent:
+        """Whether a detector that hears any change, as ADWIN does, found one, and it was for the worse."""
+        heard = (d for d in (self.adwin, self.error) if d is not None and not _is_one_sided(d))
+        if not self.recent or not any(bool(d.alarmed()[0]) for d in heard):
             return False
         return Count.of(o is not None for o in self.recent).error > self.baseline().error
 
     def alarmed(self) -> bool:
         """Whether the labelled error, or a pair of classes, got worse."""
-        return (self.error is not None and bool(self.error.alarmed()[0])) or bool(self.alarmed_pairs()) or self.worse()
+        above = self.error is not None and _is_one_sided(self.error) and bool(self.error.alarmed()[0])
+        return above or bool(self.alarmed_pairs()) or self.worse()
 
     def forgive(self, harmless: bool) -> None:
         """The alarm was answered: begin counting anew. Where it proved `harmless`, labels that wait are normal, and
@@ -240,6 +248,11 @@ class LabelWatch:
         for detector in (self.error, self.adwin):
             if detector is not None:
                 detector.reset()
+
+
+def _is_one_sided(detector: Detector) -> bool:
+    """Whether it alarms for a rate above the baseline alone."""
+    return "baseline" in detector.told
 
 
 def change_point(entries: list[Joined], telling: Callable[[Joined], bool]) -> float:

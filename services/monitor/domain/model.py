@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.challenge.trial import Trial
-from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     CHAMPION,
+    DIRECT,
     UNIFORM,
     Cause,
     Deployed,
@@ -26,6 +24,7 @@ from services.monitor.domain.events import (
 )
 from services.monitor.domain.fleet.patience import steps_of
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
+from services.monitor.domain.lineup import Kept, References, champion_before, exchange, keep
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.recency import Recent
 from services.monitor.domain.retraining import Ledger
@@ -40,7 +39,9 @@ _REPORTS = 20
 
 @dataclass(slots=True)
 class ModelWatch:
-    """All state about a model. Only the champion is judged; what other roles said is counted `apart`."""
+    """All state about a model. Only the champion is judged; what other roles said is counted `apart`, and references of
+    their versions are built from it.
+    """
 
     model: str
     version: str = ""
@@ -49,9 +50,8 @@ class ModelWatch:
     apart: dict[str, int] = field(default_factory=dict)
     successor: str = ""
     successor_run: int = 0
-    classes: dict[str, int] = field(default_factory=dict)
-    cameras: dict[str, CameraWatch] = field(default_factory=dict)
-    pooled: Vector | None = None
+    references: References = field(default_factory=References)
+    kept: list[Kept] = field(default_factory=list)
     recent: Recent = field(default_factory=Recent)
     book: LabelBook = field(default_factory=LabelBook)
     labels: LabelWatch = field(default_factory=LabelWatch)
@@ -86,6 +86,8 @@ class ModelWatch:
             return False
         if item.role != CHAMPION:
             self.apart[item.role] = self.apart.get(item.role, 0) + 1
+            if item.camera_id and item.role != DIRECT and item.version != self.version:
+                keep(self.kept, item.version).see(item, policy, self.cameras)
             return False
         self.seen += 1
         if item.version != self.version:
@@ -101,9 +103,9 @@ class ModelWatch:
         return not self.version or self.successor_run >= _SWITCH
 
     def adopt(self, policy: Policy) -> None:
-        """The successor is the champion: everything about the inputs and the error is learnt anew for it."""
+        """The successor is the champion: it is watched by what was learnt of it in shadow, or learns anew."""
+        self.references = exchange(self.kept, self.version, self.successor, self.references)
         self.version, self.successor, self.successor_run = self.successor, "", 0
-        self.classes, self.cameras, self.pooled = {}, {}, None
         self.labels = LabelWatch(self._report(policy))
         self.doubted, self.listening_since, self.anchor = {}, 0.0, 0.0
 
@@ -112,24 +114,21 @@ class ModelWatch:
         weight = min(report.labels, float(policy.labels.report_weight))
         return Count(report.error * weight, weight)
 
-    def _watch(self, item: Seen, policy: Policy) -> None:
-        camera = self.cameras.get(item.camera_id)
-        if camera is None:
-            camera = self.cameras[item.camera_id] = CameraWatch(item.camera_id)
-        number = self.classes.setdefault(item.class_name, len(self.classes))
-        was = camera.state
-        if camera.take(item.at, item.features, number, tuple(self.classes), policy, self.pooled):
-            self.looks += 1
-            camera.remember(item.at, item.asset_id)
-            if was < State.ALARM <= camera.state:
-                camera.trigger = (item.asset_id, item.traceparent)
-            camera.steps = steps_of(camera, policy) if camera.state >= State.ALARM else 0.0
-            if was is State.LEARNING and camera.reference is not None:
-                self._pool()
+    @property
+    def cameras(self) -> dict[str, CameraWatch]:
+        """The champion's cameras, by id."""
+        return self.references.cameras
 
-    def _pool(self) -> None:
-        spreads = [s for c in self.cameras.values() if (s := c.spread()) is not None]
-        self.pooled = np.sqrt(np.mean(np.square(spreads), axis=0))
+    def _watch(self, item: Seen, policy: Policy) -> None:
+        known = self.cameras.get(item.camera_id)
+        was = State.LEARNING if known is None else known.state
+        camera = self.references.see(item, policy, champion_before(self.kept))
+        if camera is None:
+            return
+        self.looks += 1
+        if was < State.ALARM <= camera.state:
+            camera.trigger = (item.asset_id, item.traceparent)
+        camera.steps = steps_of(camera, policy) if camera.state >= State.ALARM else 0.0
 
     def label(self, item: Labelled, policy: Policy) -> Joined | None:
         """Take a label; the one joined to it when it is news about the present champion."""

@@ -12,6 +12,8 @@
 <model>@labels/<slot>     its labels, 64 to a piece
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
+<model>@pool              what the cameras of its champion have in common
+<model>@kept/<slot>...    pool and cameras of another version than the champion's, in 3 slots, each as here
 <model>/<camera>          a camera without its trace and profile
 <model>/<camera>@profile  what it is like by the time of day
 <model>/<camera>@trace/<slot>    its trace, 16 blocks to a piece
@@ -19,7 +21,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -28,6 +30,7 @@ from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Input
 from services.monitor.domain.labels import LabelBook
+from services.monitor.domain.lineup import References
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.quality import pieces as truths
@@ -82,14 +85,16 @@ class Snapshots:
     def _model(self, name: str, watch: ModelWatch) -> Iterator[tuple[str, bytes]]:
         bare = replace(
             watch,
-            cameras={},
+            references=watch.references.bare(),
+            kept=[replace(kept, references=kept.references.bare()) for kept in watch.kept],
             book=LabelBook(watch.book.capacity, {}, watch.book.count),
             incidents=[],
             decisions=[],
             trial=None,
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
-        yield name, dump([bare, list(watch.cameras), floor])  # In their order: sums over cameras depend on it.
+        kept = [list(one.references.cameras) for one in watch.kept]
+        yield name, dump([bare, list(watch.cameras), floor, kept])  # In their order: sums over cameras depend on it.
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
         slots: dict[int, list[Any]] = {}
@@ -102,8 +107,15 @@ class Snapshots:
         for suffix, stamp, value in trials.cut(watch.trial):
             if self._is_new(f"{name}@challenge{suffix}", stamp):
                 yield f"{name}@challenge{suffix}", dump(value())
-        for camera in watch.cameras.values():
-            yield from self._camera(f"{name}/{camera.camera_id}", watch.version, camera)
+        yield from self._references(name, watch.version, watch.references)
+        for one in watch.kept:
+            yield from self._references(f"{name}@kept/{one.slot}", one.version, one.references)
+
+    def _references(self, place: str, version: str, references: References) -> Iterator[tuple[str, bytes]]:
+        if self._is_new(f"{place}@pool", (version, references.compared)):
+            yield f"{place}@pool", dump([version, references.pool])
+        for camera in references.cameras.values():
+            yield from self._camera(f"{place}/{camera.camera_id}", version, camera)
 
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
@@ -165,16 +177,13 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
     policy = engine.policy.merge
     engine.merger.lateness, engine.merger.idle = policy.lateness_seconds, policy.idle_seconds
     for name in names:
-        watch, cameras, floor = load(pieces[name])
+        watch, cameras, floor, *kept = load(pieces[name])
         watch.incidents, watch.decisions = load(pieces[f"{name}@history"])
         _rebuild_labels(name, watch, floor, pieces)
         watch.trial = trials.join(f"{name}@challenge", pieces)
-        for camera_id in cameras:
-            version, camera = load(pieces[f"{name}/{camera_id}"])
-            if version == watch.version:
-                _rebuild_trace(f"{name}/{camera_id}", version, camera.trace, pieces)
-                _rebuild_profile(f"{name}/{camera_id}@profile", version, camera, pieces)
-                watch.cameras[camera_id] = camera
+        _rebuild_cameras(name, watch.version, watch.references, cameras, pieces)
+        for one, known in zip(watch.kept, *kept, strict=True) if kept else ():
+            _rebuild_cameras(f"{name}@kept/{one.slot}", one.version, one.references, known, pieces)
         engine.models[name] = watch
 
 
@@ -194,6 +203,21 @@ def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[st
         if floor <= entry.number:
             watch.book.entries.pop(entry.asset_id, None)
             watch.book.entries[entry.asset_id] = entry
+
+
+def _rebuild_cameras(
+    place: str, version: str, references: References, names: Iterable[str], pieces: Mapping[str, bytes]
+) -> None:
+    for camera_id in names:
+        key = f"{place}/{camera_id}"
+        known, camera = load(pieces[key])
+        if known == version:
+            _rebuild_trace(key, version, camera.trace, pieces)
+            _rebuild_profile(f"{key}@profile", version, camera, pieces)
+            references.cameras[camera_id] = camera
+    if f"{place}@pool" in pieces:
+        known, pool = load(pieces[f"{place}@pool"])
+        references.pool = pool if known == version else None
 
 
 def _rebuild_profile(key: str, version: str, camera: CameraWatch, pieces: Mapping[str, bytes]) -> None:

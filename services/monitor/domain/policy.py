@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from services.monitor.domain.detectors.choice import CUSUM, E_DETECTOR, DetectorChoice
 from services.monitor.domain.policy_reading import (
     known,
     read_fleet,
@@ -27,12 +28,14 @@ class MergePolicy:
 
 @dataclass(frozen=True, slots=True)
 class ReferencePolicy:
-    """How a camera's normal is learnt."""
+    """How a camera's normal is learnt; the last two came later, so a file may do without."""
 
     frames: int
     effective: int
     frames_max: int
     pooled: int
+    frames_pooled: int = 80
+    effective_pooled: int = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +49,19 @@ class ChannelPolicy:
     class_share_min: float
     run_length_warn: float
     run_length_alarm: float
-    detector: str = "cusum"
+    detector: DetectorChoice = CUSUM
 
 
 @dataclass(frozen=True, slots=True)
 class LabelPolicy:
-    """How the labelled error is watched."""
+    """How the labelled error is watched; `detector` came later, so a file may do without."""
 
     run_length: float
     baseline: int
     report_weight: int
     adwin_delta: float
     remembered: int
+    detector: DetectorChoice = E_DETECTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,11 @@ class Policy:
     def of(self, model: str) -> Policy:
         """What holds for a model."""
         return self.models.get(model, self)
+
+    def watched_by(self, detector: DetectorChoice) -> Policy:
+        """The same with another detector on the channels, for every model."""
+        models = {name: one.watched_by(detector) for name, one in self.models.items()}
+        return replace(self, channels=replace(self.channels, detector=detector), models=models)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Policy:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, fields, replace
 from math import isfinite
 from typing import Any, Final, TypeVar
 
-from services.monitor.domain.detectors.banks import NAMES
+from services.monitor.domain.detectors.choice import read_choice
 from services.monitor.domain.quiethours import read_quiet_hours
 
 T = TypeVar("T")
@@ -105,10 +105,8 @@ def _value(kind: str, value: Any, where: str) -> Any:
         if not isinstance(value, str) or value not in _NO_ONE:
             raise ValueError(f"policy: {where} must be none or person, not {value!r}")
         return _NO_ONE[value]
-    if kind == "str":
-        if value not in NAMES:
-            raise ValueError(f"policy: {where} must be one of {', '.join(NAMES)}, not {value!r}")
-        return value
+    if kind == "DetectorChoice":
+        return read_choice(value, f"policy: {where}", where.split(".")[-2])
     if "QuietHours" in kind:
         return read_quiet_hours(value, f"policy: {where}")
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or not isfinite(value):
@@ -121,6 +119,8 @@ def _value(kind: str, value: Any, where: str) -> Any:
 def written(policy: Any) -> dict[str, Any]:
     """A policy as the file would say it, defaults filled in, `models` left out."""
     document = {name: value for name, value in asdict(policy).items() if name != "models"}
+    document["channels"]["detector"] = policy.channels.detector.written()
+    document["labels"]["detector"] = policy.labels.detector.written()
     document["retrain"]["approval"] = "person" if policy.retrain.approval else "none"
     document["retrain"]["quiet_hours"] = [one.written() for one in policy.retrain.quiet_hours]
     return document

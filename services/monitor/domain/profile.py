@@ -47,12 +47,16 @@ class Profile:
     updates: int = 0
 
     @classmethod
-    def begin(cls, level: Vector, at: float) -> Self:
-        """Nothing is known but about where the level lies, shape (channels,)."""
+    def begin(cls, level: Vector, at: float, cycle: tuple[Vector, Vector] | None = None) -> Self:
+        """Nothing is known but about where the level lies, shape (channels,), and the `cycle` if other cameras share
+        one: the waves' weights, shape (8, channels), and their variances, shape (8,).
+        """
         weights = np.zeros((_TERMS, len(level)))
         weights[0] = level
-        prior = np.concatenate([[_LEVEL], np.tile(AMPLITUDE / _ORDERS, 2)])
-        return cls(weights, np.diag(prior**2), at)
+        variances = np.tile(AMPLITUDE / _ORDERS, 2) ** 2
+        if cycle is not None:
+            weights[1:], variances = cycle
+        return cls(weights, np.diag(np.concatenate([[_LEVEL**2], variances])), at)
 
     def expected(self, at: float) -> Vector:
         """The channels' standardised means at that time, shape (channels,)."""

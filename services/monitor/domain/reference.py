@@ -4,7 +4,7 @@ quiet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ class Reference:
     A frame is first mapped to `clip((x - centre) / scale)`; `mean` (of the frames it was learnt from; `profile` says
     what is expected later) and `deviation` are of what comes out, so clipping biases nothing. `skew` and `tail`
     (kurtosis) are of the same frames. `kept` holds the numbers of the classes with a channel. `active` marks the
-    channels that can be watched.
+    channels that can be watched, `held` those that an earlier version's reference is an anchor for. `lent` is how many
+    independent frames the deviations lean on that are other cameras'.
     """
 
     names: tuple[str, ...]
@@ -41,6 +42,8 @@ class Reference:
     rho: float
     frames: int
     clip: float
+    held: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    lent: Vector = field(default_factory=lambda: np.zeros(0))
 
     def standardise(self, rows: Vector, classes: NDArray[np.int64]) -> Vector:
         """Frames of shape (n, features) and their class numbers as (n, channels); NaN where a feature is absent."""
@@ -69,7 +72,8 @@ class Reference:
 
     def spread(self) -> Vector:
         """The deviation plus its own standard error: underestimated, it would raise the rate of false alarms."""
-        error: Vector = np.sqrt(np.maximum(self.tail - 1.0, 0.5) / (4.0 * self.effective()))
+        count = self.effective() + self.lent if len(self.lent) else self.effective()
+        error: Vector = np.sqrt(np.maximum(self.tail - 1.0, 0.5) / (4.0 * count))
         return self.deviation * (1.0 + error)
 
 
@@ -105,7 +109,28 @@ def learn(
     """
     if len(rows) < learning.frames:
         return None
-    kept, shares = _common(numbers, classes, policy.class_share_min)
+    reference = _measure(rows, *_common(numbers, classes, policy.class_share_min), classes, policy, learning, pooled)
+    enough = reference.effective() >= learning.effective or len(rows) >= learning.frames_max
+    return reference if enough else None
+
+
+def learn_from_few(rows: Vector, policy: ChannelPolicy, learning: ReferencePolicy, pooled: Vector) -> Reference:
+    """A reference of the features alone, from frames that would not be enough without what other cameras tell; of a
+    class that is seen once in twenty frames too few have come.
+    """
+    return _measure(rows, [], np.zeros((len(rows), 0)), (), policy, learning, pooled)
+
+
+def _measure(
+    rows: Vector,
+    kept: list[int],
+    shares: Vector,
+    classes: tuple[str, ...],
+    policy: ChannelPolicy,
+    learning: ReferencePolicy,
+    pooled: Vector | None,
+) -> Reference:
+    """What `rows`, shape (n, features), and the indicators of the classes `kept`, shape (n, classes), are like."""
     with np.errstate(all="ignore"):
         present = np.isfinite(rows).mean(axis=0) > 0.5
         full = np.concatenate([np.where(present[None, :], rows, 0.0), shares], axis=1)
@@ -117,7 +142,7 @@ def learn(
     scale = np.maximum(spread, floor)
     values = np.clip((full - centre) / scale, -policy.clip, policy.clip)
     rho = _correlation(values)
-    reference = Reference(
+    return Reference(
         names=(*FEATURES, *(f"class.{classes[i]}" for i in kept)),
         kept=np.array(kept, dtype=np.int64),
         centre=centre,
@@ -131,8 +156,6 @@ def learn(
         frames=len(rows),
         clip=policy.clip,
     )
-    enough = reference.effective() >= learning.effective or len(rows) >= learning.frames_max
-    return reference if enough else None
 
 
 def _moment(values: Vector, order: int) -> Vector:

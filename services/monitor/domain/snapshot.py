@@ -23,8 +23,10 @@ from services.monitor.domain import (
     case,
     events,
     labels,
+    lineup,
     merge,
     model,
+    pooling,
     probe,
     probe_events,
     profile,
@@ -36,16 +38,35 @@ from services.monitor.domain import (
 )
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
+from services.monitor.domain.detectors.protocol import Detector
 from services.monitor.domain.fleet import board
 
 CODEC: Final = 3
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`; 2 knew no probes. Both
-are still read.
+"""All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
+`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras
+alone, and no probes.
 """
-_DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
+_NAMES: Final = {kind: name for name, kind in registry.installed().items()}
+_DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
-    *(probe, probe_events),
+    *(
+        camera,
+        case,
+        events,
+        labels,
+        lineup,
+        merge,
+        model,
+        pooling,
+        probe,
+        probe_events,
+        profile,
+        recency,
+        reference,
+        retraining,
+        risk,
+        trace,
+    ),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {
@@ -107,8 +128,8 @@ def _object(value: Any, blobs: list[bytes]) -> Any:
     name = type(value).__name__
     if isinstance(value, IntEnum):
         return {"e": [name, int(value)]}
-    if name in _DETECTORS:
-        return {"o": [name, _plain(value.dump(), blobs)]}
+    if type(value) in _NAMES:
+        return {"o": [_NAMES[type(value)], _plain(value.dump(), blobs)]}
     if name in _CLASSES:
         return {"c": [name, {f.name: _plain(getattr(value, f.name), blobs) for f in fields(value)}]}
     raise ValueError(f"{name} cannot be part of a snapshot")
@@ -135,8 +156,8 @@ def _value(plain: Any, blobs: list[bytes]) -> Any:
 
 def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
     name, content = body
-    if tag == "o" and name in _DETECTORS:
-        return _DETECTORS[name].load(_value(content, blobs))
+    if tag == "o":
+        return _detector(name).load(_value(content, blobs))
     kind: Any = _CLASSES.get(name)
     if kind is None:
         raise ValueError(f"a snapshot holds {name}, which is not known")
@@ -144,7 +165,18 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
         return kind(content)
     if name == "ModelWatch" and "case" in content:
         content["cases"] = [content["case"]] if content["case"] is not None else []
+    if name == "ModelWatch" and "references" not in content:
+        content["references"] = {"c": ["References", {k: content[k] for k in ("cameras", "classes")}]}
     if name == "Case" and "alarmed" not in content:
         content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})
+
+
+def _detector(name: str) -> type[Detector]:
+    if name not in _DETECTORS:
+        raise ValueError(
+            f"a snapshot holds the detector {name!r}, which is not installed: install its package again, and remove it"
+            " when the policy has named another for a while"
+        )
+    return _DETECTORS[name]

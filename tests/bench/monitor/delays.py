@@ -4,48 +4,65 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from tests.bench.monitor import batch, concepts, labels, shifts
+from tests.bench.monitor import batch, concepts, labels, shifts, starts
 from tests.bench.monitor.figures import Median, read, table, write
 
 
-def main(parts: Collection[str], scale: int, seeds: int) -> None:
-    """Measure, say, write: each part by itself, as some take long."""
-    seeds = max(seeds // scale, 2)
-    for part, measure in PARTS.items():
+def main(parts: Collection[str], scale: int, seeds: int | None, processes: int) -> None:
+    """Measure, say, write: each part by itself, as some take long. Without `seeds` each part takes its own number."""
+    for part, (measure, usual) in PARTS.items():
         if part in parts:
-            write("monitor-delay", measure(scale, seeds))
+            write("monitor-delay", measure(scale, max((seeds or usual) // scale, 2), processes))
     known = read("monitor-delay")
     tables = [say(known) for needs, say in _TABLES.items() if all(need in known for need in needs)]
     sys.stdout.write("\n".join(tables))
 
 
-def _shifts(scale: int, seeds: int) -> dict[str, Any]:
+def _shifts(scale: int, seeds: int, processes: int) -> dict[str, Any]:
     return {"shifts": [_said(shifts.measure(case, seeds)) for case in shifts.CASES]}
 
 
-def _labels(scale: int, seeds: int) -> dict[str, Any]:
+def _labels(scale: int, seeds: int, processes: int) -> dict[str, Any]:
     null = _said(labels.null(seeds * 600, 1))
     return {"label_null": null, "labels": [_said(labels.measure(after, seeds)) for after in labels.AFTER]}
 
 
-def _rivals(scale: int, seeds: int) -> dict[str, Any]:
+def _rivals(scale: int, seeds: int, processes: int) -> dict[str, Any]:
     rate = read("monitor-delay").get("label_null", {}).get("per_10k", 1.0) / 1e4
     found = {"label_rivals": [_said(row) for row in labels.rival_rows(seeds, 100_000 // scale, rate)]}
     return {**found, "shift_rivals": [_said(row) for row in shifts.rival_rows(seeds, 1_100_000 // scale)]}
 
 
-def _concepts(scale: int, seeds: int) -> dict[str, Any]:
-    found = [_said(concepts.measure(name, max(seeds // 5, 1))) for name in concepts.STREAMS]
-    return {"concepts": found, "harmless": _said(concepts.harmless(2 * seeds))}
+def _concepts(scale: int, seeds: int, processes: int) -> dict[str, Any]:
+    return {"concepts": concepts.measure(list(concepts.STREAMS), seeds, processes)}
 
 
-def _batch(scale: int, seeds: int) -> dict[str, Any]:
+def _harmless(scale: int, seeds: int, processes: int) -> dict[str, Any]:
+    return {"harmless": concepts.harmless(seeds, processes)}
+
+
+def _batch(scale: int, seeds: int, processes: int) -> dict[str, Any]:
     return {"batch": [_said(batch.measure(*case, 5 * seeds)) for case in batch.CASES]}
 
 
-PARTS: Final = {"shifts": _shifts, "batch": _batch, "labels": _labels, "rivals": _rivals, "concepts": _concepts}
+def _starts(scale: int, seeds: int, processes: int) -> dict[str, Any]:
+    return starts.measure(seeds, processes)
+
+
+Measure: TypeAlias = Callable[[int, int, int], dict[str, Any]]
+
+PARTS: Final[Mapping[str, tuple[Measure, int]]] = {
+    "shifts": (_shifts, 100),
+    "batch": (_batch, 100),
+    "labels": (_labels, 100),
+    "rivals": (_rivals, 100),
+    "concepts": (_concepts, 20),
+    "harmless": (_harmless, 200),
+    "starts": (_starts, 100),
+}
+"""What measures each part, and by how many seeds."""
 
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
@@ -92,15 +109,21 @@ def label_table(figures: Mapping[str, Any]) -> str:
 
 
 def concept_table(figures: Mapping[str, Any]) -> str:
-    """Medians, and false alarms before the change."""
+    """Medians, false alarms before the change, and how many labels more than the fastest of the others ours took, in
+    the same runs.
+    """
     rows = figures["concepts"]
     who = list(rows[0]["delays"])
-    body = [
-        (r["stream"], "{:.3f} to {:.3f}".format(*r["error"]),
-         *(f"{Median.of(r['delays'][w])}; {r['false'][w]} false" for w in who))
-        for r in rows
-    ]  # fmt: skip
-    return table(("Stream", "Error", *who), body)
+    body, surely, alike = [], 0, 0
+    for r in rows:
+        other, less = concepts.fastest(r)
+        if r["stream"] != concepts.HARMLESS:
+            surely += less.high is not None and less.high <= 0
+            alike += less.low is not None and less.low <= 0
+        shown = [f"{Median.of(r['delays'][w])}; {r['false'][w]} false" for w in who]
+        body.append((r["stream"], "{:.3f} to {:.3f}".format(*r["error"]), *shown, f"{less} than {other}"))
+    said = f"Surely at least as fast as the fastest of the others: {surely} of 7; not surely slower: {alike}.\n"
+    return table(("Stream", "Error", *who, "ours took more, by pairs"), body) + "\n" + said
 
 
 def batch_table(figures: Mapping[str, Any]) -> str:
@@ -130,4 +153,5 @@ _TABLES: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any]], str]]] = {
     ("shift_rivals",): rival_table,
     ("concepts",): concept_table,
     ("harmless",): harmless_table,
+    ("starts", "blind", "creep"): starts.report,
 }

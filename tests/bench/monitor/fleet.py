@@ -115,9 +115,18 @@ def measure(seed: int, days: int = DAYS) -> dict[str, Any]:
     """One month: what each truth made, and what nothing made."""
     fleet, causes = month(seed, days)
     fleet.run()
+    alerts = [f for f in fleet.findings if isinstance(f, Alert)]
+    requests = sum(isinstance(f, Request) for f in fleet.findings)
+    return score(fleet, causes, fleet.incidents(), alerts, requests)
+
+
+def score(
+    fleet: Fleet, causes: Sequence[Cause], incidents: Sequence[Incident], alerts: Sequence[Alert], requests: int
+) -> dict[str, Any]:
+    """What was said in a month, held against what is true."""
     rows: list[dict[str, Any]] = [{"name": t.name, "incidents": 0, "scope": "", "right": False} for t in TRUTHS]
-    whose = {i.id: cause_of(i, fleet, causes) for i in fleet.incidents()}
-    for incident in fleet.incidents():
+    whose = {i.id: cause_of(i, fleet, causes) for i in incidents}
+    for incident in incidents:
         number = whose[incident.id]
         if number is not None:
             row = rows[number]
@@ -127,19 +136,18 @@ def measure(seed: int, days: int = DAYS) -> dict[str, Any]:
                 row["scope"], row["right"] = str(incident.scope), str(incident.scope) == expected
                 row["planned"] = bool(incident.plan_id)
                 row["hours"] = round((incident.detected_at - fleet.time(causes[number].begin)) / 3600.0, 1)
-    alerts = [f for f in fleet.findings if isinstance(f, Alert)]
     pages = [a for a in alerts if a.severity == "page"]
     for number, row in enumerate(rows):
         row["pages"] = sum(whose.get(a.incident_id) == number for a in pages)
         row["notices"] = sum(whose.get(a.incident_id) == number for a in alerts)
     return {
-        "seed": seed,
-        "days": days,
+        "seed": fleet.seed,
+        "days": fleet.frames // DAY,
         "predictions": fleet.frames * fleet.cameras,
         "truths": rows,
-        "without_cause": [str(i.scope) for i in fleet.incidents() if whose[i.id] is None],
+        "without_cause": [str(i.scope) for i in incidents if whose[i.id] is None],
         "false_pages": sum(not _wanted(whose.get(a.incident_id)) for a in pages),
-        "requests": sum(isinstance(f, Request) for f in fleet.findings),
+        "requests": requests,
     }
 
 

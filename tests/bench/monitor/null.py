@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Cause, DriftFound, Finding, State
+from tests.bench.monitor import runs
 from tests.bench.monitor.figures import poisson_upper, read, table, write
 from tests.bench.monitor.streams import CYCLED, DAY, QUIET, Noise, Scene
 from tests.unit.monitor.worlds import policy
@@ -39,19 +40,24 @@ class Tally:
     seconds: float = 0.0
 
 
-def measure(noise: Noise, camera_frames: int, seed: int) -> Tally:
-    """Scenes of new cameras until they have seen so many frames together: five for 20,000 frames, or with a daily cycle
-    two for three days.
+def pieces(noise: Noise, camera_frames: int, first: int) -> dict[str, tuple[Any, tuple[Any, ...]]]:
+    """Scenes of new cameras, by key, that see so many frames together, if not a scene more: five for 20,000 frames, or
+    with a daily cycle two for three days. Seeds count from `first`.
     """
-    tally = Tally(noise.name)
-    begun = time.process_time()
     cameras, frames, rate = (2, 3 * DAY, 1.0) if noise.cycle else (5, 20_000, 20.0)
     frames = min(frames, camera_frames // cameras)
-    while tally.frames < camera_frames:
-        run(Scene(noise, seed, frames, cameras, rate, labelled=0.02), tally)
-        seed += 1
+    return {
+        f"{noise.name} {seed} {frames}": (one, (noise, seed, frames, cameras, rate))
+        for seed in range(first, first + camera_frames // (cameras * frames))
+    }
+
+
+def one(noise: Noise, seed: int, frames: int, cameras: int, rate: float) -> dict[str, Any]:
+    """One scene, counted."""
+    tally, begun = Tally(noise.name), time.process_time()
+    run(Scene(noise, seed, frames, cameras, rate, labelled=0.02), tally)
     tally.seconds = time.process_time() - begun
-    return tally
+    return asdict(tally)
 
 
 def run(scene: Scene, tally: Tally) -> None:
@@ -131,19 +137,23 @@ def together(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One row of several."""
     whole = Tally(name)
     for counted in rows:
-        for name in Tally.__dataclass_fields__:
-            if name != "name":
-                setattr(whole, name, getattr(whole, name) + counted[name])
+        for field in Tally.__dataclass_fields__:
+            if field != "name":
+                setattr(whole, field, getattr(whole, field) + counted[field])
     return row(whole)
 
 
-def main(scale: int, frames: int, only: str) -> None:
-    """Measure the streams whose name holds `only`, say, write."""
-    for number, noise in enumerate((*QUIET, *CYCLED)):
-        if only in noise.name:
-            found = row(measure(noise, frames // scale, 1000 * number))
-            write("monitor-null", {noise.name: found})
-            sys.stderr.write(f"{found}\n")
+def main(scale: int, frames: int, only: str, processes: int) -> None:
+    """Measure the streams whose name holds `only`, say, write. Scenes that this code has seen before count. Half of the
+    frames are enough with a cycle, as its aim is twice as many.
+    """
+    todo = {
+        noise.name: pieces(noise, frames // scale // (2 if noise.cycle else 1), 1000 * number)
+        for number, noise in enumerate((*QUIET, *CYCLED))
+        if only in noise.name
+    }
+    found = runs.gather("null", runs.judge(), {k: v for each in todo.values() for k, v in each.items()}, processes)
+    write("monitor-null", {name: together(name, [found[key] for key in each]) for name, each in todo.items()})
     known = read("monitor-null")
     quiet, cycled = ([known[n.name] for n in kind if n.name in known] for kind in (QUIET, CYCLED))
     rows = [*quiet, together("all without a cycle", quiet), *cycled, together("all with a daily cycle", cycled)]

@@ -50,7 +50,7 @@ class Answers:
         rules, board, rng = policy(), Board(), np.random.default_rng(self.seed)
         self.watch.know(VersionKnown(0.0, "r", "", "m", "1", "", "accepted", ERROR, 2000), rules)
         self.watch.adopt(rules)
-        self.watch.cameras = {f"c{i}": CameraWatch(f"c{i}") for i in range(20)}
+        self.watch.cameras.update({f"c{i}": CameraWatch(f"c{i}") for i in range(20)})
         for number in range(1, int(self.days * DAY / GAP)):
             if number % 3 and not self.watch.cases:
                 continue

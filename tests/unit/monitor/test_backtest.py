@@ -22,6 +22,8 @@ from services.common.bus.replaying import Stretch
 from services.local.cli.app import run
 from services.monitor import wire
 from services.monitor.backtest import NAMES, backtest, figures
+from services.monitor.domain.detectors.choice import DetectorChoice
+from services.monitor.domain.events import Cause
 from services.monitor.domain.policy import Policy
 from services.monitor.errors import BrokenRecording
 from services.monitor.outbound.recording import FileSource, Records, export
@@ -122,10 +124,10 @@ async def test_a_request_that_was_never_made_is_taken_to_be_answered_after_one_t
 
 @pytest.mark.parametrize("name", ["adwin", "page-hinkley"])
 async def test_another_detector_watches_the_channels_and_names_itself(recording: Path, name: str) -> None:
-    other = replace(policy(), channels=replace(policy().channels, detector=name))
+    other = policy().watched_by(DetectorChoice(name))
     report = await backtest(FileSource(recording), other)
-    first = next(iter(report.replayed.first.values()))
-    assert {e.detector for e in first.incident.evidence} == {name}
+    found = (i for i in report.replayed.incidents.values() if i.cause is not Cause.LABELS)
+    assert {e.detector for i in found for e in i.evidence} == {name}
     assert not report.identical
 
 
@@ -189,7 +191,7 @@ def test_the_command_prints_and_draws_both_courses(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--detector", "ddm"], "--detector must be one of cusum, adwin, kswin, page-hinkley, not 'ddm'"),
+        (["--detector", "ddm"], "--detector must be one of adwin, cusum, kswin, page-hinkley, not 'ddm'"),
         (["--since", "yesterday"], "'yesterday' is neither a time"),
         (["--from", "/nowhere.gz"], "/nowhere.gz"),
     ],

@@ -9,8 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 
+from services.monitor.domain import snapshot
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.detectors.cusum import CusumBank
+from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.protocol import Detector, Vector
 from services.monitor.domain.runlength import block_deviation, block_inflation, run_length, skew_factor, threshold
 from services.monitor.domain.snapshot import dump, load
@@ -128,6 +130,20 @@ class Own(CusumBank):
     name = "own"
 
 
+class Misfit(CusumBank):
+    """Fits nothing that there is."""
+
+    name = "misfit"
+    fits = ("pictures",)
+
+
+class Curious(CusumBank):
+    """Wants to be told what the monitor does not know."""
+
+    name = "curious"
+    told = ("weather",)
+
+
 def entry(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, value, registry.GROUP)
 
@@ -147,11 +163,37 @@ def test_another_package_adds_a_detector_by_an_entry_point() -> None:
         ("gone", "no.such.module:Kind", "detector 'gone': entry point 'no.such.module:Kind' cannot be loaded"),
         ("gone", f"{__name__}:Nobody", "cannot be loaded"),
         ("half", f"{__name__}:MADE", "has no method 'make'"),
+        ("other", f"{__name__}:Own", "Own.name must be 'other' too, not 'own'"),
+        ("misfit", f"{__name__}:Misfit", "Misfit.fits must be a tuple of 'channels' and 'labels', one or both, not"),
+        ("curious", f"{__name__}:Curious", "Curious.told must be a tuple of 'run_length' and 'baseline', both, one or"),
     ],
 )
 def test_an_entry_point_that_is_none_is_said_with_its_name(name: str, value: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         registry.kinds([entry(name, value)])
+
+
+def test_what_a_detector_wants_to_be_told_it_is_told_unless_options_say_otherwise() -> None:
+    told = {"run_length": 500.0, "baseline": 0.3}
+    limit = registry.detector("cusum", 4, {}, registry.BUILT_IN, told).threshold()[0]
+    assert limit == registry.detector("cusum", 4, {"run_length": 500.0}, registry.BUILT_IN).threshold()[0]
+    made = registry.detector("e-detector", 1, {"run_length": 9.0}, registry.BUILT_IN, told)
+    assert isinstance(made, MixtureDetector)
+    assert (made.baseline, made.run_length) == (0.3, 9.0)
+    assert made.alternatives == pytest.approx([0.34, 0.38, 0.45, 0.55, 0.7])
+    registry.detector("adwin", 4, {}, registry.BUILT_IN, told)  # River's want to be told nothing.
+
+
+def test_a_detector_in_a_snapshot_goes_by_the_name_that_a_policy_gives_it() -> None:
+    bank = CusumBank(np.full(2, 0.5), np.full(2, 9.0))
+    assert snapshot._plain(bank, [])["o"][0] == "cusum"
+    blobs: list[bytes] = []
+    body = ["CusumBank", snapshot._plain(bank.dump(), blobs)]  # As codecs 1 and 2 wrote it.
+    assert isinstance(snapshot._instance("o", body, blobs), CusumBank)
+    with pytest.raises(
+        ValueError, match="holds the detector 'gone', which is not installed: install its package again"
+    ):
+        snapshot._instance("o", ["gone", {}], [])
 
 
 def test_the_cusum_of_many_streams_has_the_run_length_that_was_asked_for() -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.ingest.domain.pixels import differences, measure
-from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.camera import Beginning, CameraWatch
 from services.monitor.domain.case import Case, read_cause
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
@@ -77,7 +77,7 @@ def watched(frames: Frames, embedding: float = 0.0) -> CameraWatch:
         row = rng.normal(size=WIDTH)
         row[:9] = pixels
         row[13:] += embedding * (n >= BEFORE)
-        if camera.take(float(n), tuple(row), 0, ("a",), rules, None):
+        if camera.take(float(n), tuple(row), 0, ("a",), rules, Beginning()):
             camera.remember(float(n), f"asset-{n}")
             if camera.state >= State.ALARM and not camera.trigger[0]:
                 camera.trigger = (f"asset-{n}", "")

@@ -32,7 +32,23 @@ def with_field(path: str, value: Any) -> dict[str, Any]:
         ("retrain.cost_of_run", float("nan"), "retrain.cost_of_run must be a number"),
         ("retrain.budget_a_day", 1.5, "retrain.budget_a_day must be a whole number"),
         ("retrain.approval", "boss", "retrain.approval must be none or person, not 'boss'"),
-        ("channels.detector", "ddm", "channels.detector must be one of cusum, adwin, kswin, page-hinkley, not 'ddm'"),
+        (
+            "channels.detector",
+            "ddm",
+            "channels.detector must be one of adwin, cusum, kswin, page-hinkley, not 'ddm', which watches labels of 0",
+        ),
+        (
+            "labels.detector",
+            "cusum",
+            "labels.detector must be one of adwin, ddm, .*not 'cusum', which watches standard",
+        ),
+        ("labels.detector", "adwim", "labels.detector must be one of adwin, .*page-hinkley, not 'adwim'$"),
+        ("channels.detector", 3, "channels.detector must be a detector's name, or a mapping .*, not 3"),
+        ("channels.detector", {"delta": 0.1}, "channels.detector must be a detector's name, or a mapping"),
+        ("channels.detector", {"name": "adwin", "colour": 1}, "channels.detector: detector 'adwin' has no option 'col"),
+        ("channels.detector", {"name": "adwin", "delta": "x"}, "channels.detector.delta must be a number, .* not 'x'"),
+        ("channels.detector", {"name": "cusum", "allowance": 1}, "channels.detector: 'cusum' takes no options here"),
+        ("models.gate.labels", {"detector": "kwsin"}, "models.gate.labels.detector must be one of adwin"),
         ("retrain.quiet_hours", "at night", "retrain.quiet_hours must be a list"),
         ("retrain.quiet_hours", [{"from": "22:00"}], r"retrain.quiet_hours\[0\] must be"),
         ("retrain.quiet_hours", [{"from": 1320, "to": "06:00"}], r"quiet_hours\[0\].from must be a time.*in quotes"),
@@ -86,6 +102,21 @@ def test_a_file_of_before_these_fields_still_holds() -> None:
     del document["models"]
     read = Policy.read(document)
     assert (read.retrain.approval, read.retrain.quiet_hours, read.models) == (False, (), {})
+
+
+@pytest.mark.parametrize("said", ["page-hinkley", {"name": "page-hinkley", "threshold": 280, "min_instances": 40}])
+def test_a_detector_is_written_as_it_is_read_with_its_options(said: Any) -> None:
+    read = Policy.read(with_field("channels.detector", said))
+    assert written(read)["channels"]["detector"] == said
+    assert Policy.read(written(read)) == read
+    made = read.channels.detector.make(2, {"run_length": 1e5})
+    assert made.name == "page-hinkley"
+
+
+def test_a_file_of_before_labels_had_a_detector_means_the_e_detector() -> None:
+    document = deepcopy(WHOLE)
+    del document["labels"]["detector"], document["channels"]["detector"]
+    assert Policy.read(document) == policy()
 
 
 def test_a_policy_is_written_as_it_is_read() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from services.monitor.domain.detectors.protocol import Flags, Vector, chosen
+from services.monitor.domain.detectors.protocol import CHANNELS, Flags, Vector, chosen
 from services.monitor.domain.runlength import threshold
 
 
@@ -21,6 +21,8 @@ class CusumBank:
     """
 
     name = "cusum"
+    fits: ClassVar[tuple[str, ...]] = (CHANNELS,)
+    told: ClassVar[tuple[str, ...]] = ("run_length",)
 
     def __init__(self, allowance: Vector, limit: Vector) -> None:
         """`allowance` and `limit`, shape (width,) or (rules, width), are in standard deviations of a step."""

@@ -5,9 +5,11 @@ For thinned blocks only: 0.5 ms a step.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from river import drift
 
+from services.monitor.domain.detectors.protocol import CHANNELS, LABELS
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -17,6 +19,7 @@ class KswinBank(RiverBank):
     """
 
     name = "kswin"
+    fits: ClassVar[tuple[str, ...]] = (CHANNELS, LABELS)
 
     def __init__(self, width: int, options: Mapping[str, float]) -> None:
         """`options` by River's names."""

@@ -6,11 +6,11 @@ Its mean run length without a change is at least the threshold, whatever the tru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from services.monitor.domain.detectors.protocol import Flags, Vector, chosen
+from services.monitor.domain.detectors.protocol import LABELS, Flags, Vector, chosen
 
 
 class MixtureDetector:
@@ -19,6 +19,8 @@ class MixtureDetector:
     """
 
     name = "e-detector"
+    fits: ClassVar[tuple[str, ...]] = (LABELS,)
+    told: ClassVar[tuple[str, ...]] = ("run_length", "baseline")
 
     def __init__(self, baseline: float, run_length: float, alternatives: Sequence[float]) -> None:
         """`baseline` in (0, 1); `alternatives` are rates above it; `run_length` in steps is the threshold."""

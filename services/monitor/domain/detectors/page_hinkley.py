@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from river import drift
 
+from services.monitor.domain.detectors.protocol import CHANNELS, LABELS
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -13,6 +15,7 @@ class PageHinkleyBank(RiverBank):
     """Options: `min_instances`, `delta`, `threshold`, `alpha`."""
 
     name = "page-hinkley"
+    fits: ClassVar[tuple[str, ...]] = (CHANNELS, LABELS)
 
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 
-from services.monitor.domain.detectors.protocol import Flags, Vector
+from services.monitor.domain.detectors.protocol import LABELS, Flags, Vector
 
 _VERSION: Final = version("river")
 
@@ -36,6 +36,8 @@ class RiverBank:
     """
 
     name: str
+    fits: ClassVar[tuple[str, ...]] = (LABELS,)
+    told: ClassVar[tuple[str, ...]] = ()
     MEMORY: ClassVar[int] = 256
 
     def __init__(self, width: int, options: Mapping[str, float]) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from services.monitor.domain.camera import ALLOWANCES, CameraWatch
+from services.monitor.domain.arming import ALLOWANCES
+from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.runlength import block_inflation, run_length, threshold
 
