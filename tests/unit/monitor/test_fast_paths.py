@@ -12,7 +12,8 @@ from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.drafts import make_seen
 from services.monitor.domain.events import Seen
 from services.monitor.domain.reference import moments
-from services.monitor.domain.tables import REJECTIONS, Rows
+from services.monitor.domain.rows import Rows
+from services.monitor.domain.tables import REJECTIONS
 from services.monitor.wire import features_of
 
 
