@@ -6,7 +6,8 @@ drain    64 cameras, 24 channels, quiet: prediction to state, analytics and alar
          second of its CPU (user and system), and its memory as it goes. 6,000,000 events are ten minutes at 10,000/s.
 store    the role `analytics` alone, beside bare `insert_arrow` of the same rows, 10,000 at a time, in CPU.
 queries  every dashboard query over ten million predictions of a week, made in SQL: p95 of 20 rounds each.
-ready    the judge's state of 1,000 cameras on the bus: seconds from start to ready.
+ready    the judge's state of 1,000 cameras on the bus, with what was written since it was written whole: seconds from
+         start to ready.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from services.common.bus.cloudevents import Raw
 from services.common.bus.connection import silence_noise
 from services.common.settings import KafkaSettings
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.pieces import Snapshots
+from services.monitor.domain.pieces import KEYFRAME, Snapshots
 from services.monitor.domain.snapshot import CODEC
 from tests.bench.monitor.parts import predictions
 from tests.bench.monitor.recording import Feed
@@ -191,7 +192,7 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """A state of many cameras whose references are learnt and whose traces are full of blocks."""
+    """A state of many cameras whose references are learnt, and all that was written before it would be written anew."""
     from irisloop.monitor.v1 import monitor_pb2 as pb
     from irisloop.topics import PREDICTION_MADE, SNAPSHOT_TAKEN
 
@@ -201,18 +202,21 @@ async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     from services.monitor.domain.events import Input
     from tests.unit.monitor.worlds import policy
 
-    engine = Engine.new(policy())
+    engine, snapshots = Engine.new(policy()), Snapshots()
     stamp = wire.moment(0.0)
     inputs: list[Input] = []
-    for raw in predictions(chosen.cameras, chosen.cameras * chosen.frames):
+    pieces: list[tuple[str, bytes]] = []
+    for number, raw in enumerate(predictions(chosen.cameras, chosen.cameras * (chosen.frames + chosen.more)), start=1):
         record = Record(raw.topic, raw.partition or 0, 0, stamp, raw.key, raw.value, tuple(raw.headers))
         item = wire.input_of(decode(record, PREDICTION_MADE))
         assert item is not None
         inputs.append(item)
-        if len(inputs) == 10_000:
+        if len(inputs) == 1000:
             list(engine._run(inputs))
             inputs.clear()
-    pieces = Snapshots().changed(engine)
+            if number >= chosen.cameras * chosen.frames:
+                pieces += snapshots.changed(engine)
+    pieces = pieces[: max(place for place, (key, _) in enumerate(pieces) if key == KEYFRAME) or None]
     raws = []
     for key, state in pieces:
         value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
@@ -259,6 +263,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--cameras", type=int, default=1000, help="of `ready`")
     parser.add_argument("--frames", type=int, default=600, help="of each camera of `ready`")
+    parser.add_argument("--more", type=int, default=60, help="of each camera of `ready`, a snapshot each 1,000 events")
     parser.add_argument("--out", type=Path, default=Path(".irisloop/bench/monitor-speed.json"))
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from river import drift
-
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -25,5 +23,7 @@ class KswinBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river import drift
+
         maker: Callable[..., RiverDetector] = drift.KSWIN
         return maker

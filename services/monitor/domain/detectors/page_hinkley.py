@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from river import drift
-
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -17,5 +15,7 @@ class PageHinkleyBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river import drift
+
         maker: Callable[..., RiverDetector] = drift.PageHinkley
         return maker
