@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.dashboards.common import SEEN
+from tools.dashboards.common import JUDGED, MINUTES, SEEN
 from tools.dashboards.spec import Board, Panel, Sql, Text, Variable
 
 INCIDENT: Final = Variable(
@@ -28,9 +28,6 @@ _FRAMES: Final = f"""
            p.asset_id AS asset_id, dateDiff('second', s.began, p.captured_at) AS after_begin
     FROM (SELECT * FROM predictions WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND error = '') AS p
     INNER JOIN ({_SCOPE}) AS s ON p.camera_id = s.camera AND p.model = s.model AND p.version = s.version
-"""
-_TRUTH: Final = """
-    SELECT asset_id, argMax(class_name, revision) AS truth FROM annotations GROUP BY asset_id HAVING truth != ''
 """
 
 EXPLORER: Final = Board(
@@ -104,8 +101,8 @@ EXPLORER: Final = Board(
             Panel(
                 title, words,
                 (
-                    Sql(f"""SELECT $__timeInterval(captured_at) AS time, camera_id, {value} FROM predictions
-                    WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND error = ''
+                    Sql(f"""SELECT $__timeInterval(minute) AS time, camera_id, {value} FROM predictions
+                    WHERE {MINUTES} AND {_CAMERAS} AND role = 'champion' AND failed = 0
                     GROUP BY time, camera_id ORDER BY time"""),
                 ),
             )
@@ -129,10 +126,10 @@ EXPLORER: Final = Board(
         Panel(
             "Wrong since it began", "Frames of its cameras where people say something else than the model.",
             (
-                Sql(f"""SELECT f.captured_at AS captured_at, f.camera_id AS camera_id, f.class_name AS said,
-                t.truth AS truth, f.score AS score, f.asset_id AS asset_id FROM ({_FRAMES}) AS f
-                INNER JOIN ({_TRUTH}) AS t ON f.asset_id = t.asset_id
-                WHERE f.after_begin >= 0 AND said != truth ORDER BY captured_at DESC LIMIT 50"""),
+                Sql(f"""SELECT j.captured_at AS captured_at, j.camera_id AS camera_id, j.said AS said, j.truth AS truth,
+                j.score AS score, j.asset_id AS asset_id FROM ({JUDGED}) AS j
+                INNER JOIN ({_SCOPE}) AS s ON j.camera_id = s.camera AND j.model = s.model AND j.version = s.version
+                WHERE j.captured_at >= s.began AND said != truth ORDER BY captured_at DESC LIMIT 50"""),
             ),
             kind="table", width=24, link=_FRAME,
         ),

@@ -23,11 +23,18 @@ _KINDS: Final = {"float": "Float64", "int": "Int64", "str": "String", "bool": "U
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A name, columns (name, ClickHouse type), and the time column that the retention goes by."""
+    """A name, columns (name, ClickHouse type), and the time column that the retention goes by; columns that
+    follow from others (name, type with its SQL); and what is summed up beside the rows, as projections (name, SELECT).
+
+    A projection is written with its rows, in the same insert: it counts each once, as they do. ClickHouse reads it
+    instead of rows where a query groups and filters by its keys alone.
+    """
 
     name: str
     columns: tuple[tuple[str, str], ...]
     time: str
+    derived: tuple[tuple[str, str], ...] = ()
+    projections: tuple[tuple[str, str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,6 +46,11 @@ def _named(prefix: str, *columns: tuple[str, str]) -> tuple[tuple[str, str], ...
     return tuple((prefix + name, kind) for name, kind in columns)
 
 
+def _summed(keys: str, values: str) -> str:
+    return f"SELECT {keys}, {values} GROUP BY {keys}"
+
+
+_MINUTE: Final = "toStartOfMinute(captured_at)"
 PREDICTIONS: Final = Table(
     "predictions",
     (
@@ -59,6 +71,30 @@ PREDICTIONS: Final = Table(
         *((name.replace(".", "_"), "Float32") for name in FEATURES),
     ),
     "captured_at",
+    (
+        ("minute", f"DateTime('UTC') ALIAS {_MINUTE}"),
+        ("failed", "UInt8 MATERIALIZED error != ''"),  # ClickHouse would read `error = ''` as the text's size.
+    ),
+    (
+        (
+            "by_camera",
+            _summed(
+                f"{_MINUTE}, model, version, role, camera_id, historical, failed",
+                "count(), min(captured_at), max(captured_at), avg(score), avg(pixels_brightness), "
+                "avg(pixels_contrast), avg(pixels_sharpness)",
+            ),
+        ),
+        ("by_place", _summed("topic, partition", "count(), max(offset)")),
+        ("by_class", _summed(f"{_MINUTE}, model, version, class_name, historical, failed", "count()")),
+        (
+            "delays",
+            _summed(
+                f"{_MINUTE}, model, version, historical, predicted_at >= captured_at",
+                "quantileTDigest(0.95)(latency_ms), "
+                "quantileTDigest(0.95)(dateDiff('millisecond', captured_at, predicted_at))",
+            ),
+        ),
+    ),
 )
 ANNOTATIONS: Final = Table(
     "annotations",
@@ -75,6 +111,8 @@ ANNOTATIONS: Final = Table(
         ("origin", _NAME),
         ("propensity", "Float64"),
         ("prediction_ids", _TEXTS),
+        *_named("predictions.", ("model", _TEXTS), ("version", _TEXTS), ("role", _TEXTS), ("class_name", _TEXTS)),
+        ("predictions.score", _NUMBERS),
     ),
     "annotated_at",
 )

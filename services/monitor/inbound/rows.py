@@ -41,6 +41,7 @@ def annotation(value: labeling_pb2.AnnotationConfirmed, _: datetime) -> tuple[An
         a.annotated_by, _word(labeling_pb2.AnnotationSource, a.source),
         _word(labeling_pb2.TaskOrigin, value.draw.origin), value.draw.propensity,
         [p.prediction_id for p in value.predictions],
+        *_columns(value.predictions, "model", "version", "role", "class_name", "score"),
     )  # fmt: skip
 
 
