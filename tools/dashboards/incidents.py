@@ -23,12 +23,21 @@ _SCOPE: Final = f"""
         FROM drifts WHERE {_CHOSEN} GROUP BY incident_id
     ) AS i ARRAY JOIN cameras AS camera
 """
-_FRAMES: Final = f"""
+_BEGUN: Final = f"SELECT min(began_at) FROM drifts WHERE {_CHOSEN}"
+_BEFORE: Final = (
+    f"captured_at >= ({_BEGUN}) - INTERVAL 1 DAY AND captured_at < (SELECT max(began_at) FROM drifts WHERE {_CHOSEN})"
+)
+
+
+def _frames(when: str) -> str:
+    """Frames of the incidents' cameras that the version in question answered as champion."""
+    return f"""
     SELECT p.captured_at AS captured_at, p.camera_id AS camera_id, p.class_name AS class_name, p.score AS score,
            p.asset_id AS asset_id, dateDiff('second', s.began, p.captured_at) AS after_begin
-    FROM (SELECT * FROM predictions WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND error = '') AS p
+    FROM (SELECT * FROM predictions WHERE {SEEN} AND {_CAMERAS} AND role = 'champion' AND failed = 0 AND {when}) AS p
     INNER JOIN ({_SCOPE}) AS s ON p.camera_id = s.camera AND p.model = s.model AND p.version = s.version
-"""
+    """
+
 
 EXPLORER: Final = Board(
     "irisloop-incidents",
@@ -114,13 +123,14 @@ EXPLORER: Final = Board(
             )
         ),
         Panel(
-            "Frames before it", "Of its cameras, the last ones before the estimated begin.",
-            (Sql(f"SELECT * FROM ({_FRAMES}) WHERE after_begin < 0 ORDER BY captured_at DESC LIMIT 20"),),
+            "Frames before it", "Of its cameras, the last ones of the day before the estimated begin.",
+            (Sql(f"SELECT * FROM ({_frames(_BEFORE)}) WHERE after_begin < 0 ORDER BY captured_at DESC LIMIT 20"),),
             kind="table", link=_FRAME,
         ),
         Panel(
             "Frames since it began", "Of its cameras, those that the model is least sure of.",
-            (Sql(f"SELECT * FROM ({_FRAMES}) WHERE after_begin >= 0 ORDER BY score, captured_at LIMIT 20"),),
+            (Sql(f"""SELECT * FROM ({_frames(f'captured_at >= ({_BEGUN})')}) WHERE after_begin >= 0
+                ORDER BY score, captured_at LIMIT 20"""),),
             kind="table", link=_FRAME,
         ),
         Panel(

@@ -5,8 +5,8 @@
 drain    64 cameras, 24 channels, quiet: prediction to state, analytics and alarm, both roles in one process; events a
          second of its CPU (user and system), and its memory as it goes. 6,000,000 events are ten minutes at 10,000/s.
 store    the role `analytics` alone, beside bare `insert_arrow` of the same rows, 10,000 at a time, in CPU.
-queries  every dashboard query over ten million predictions of a week, one in a hundred labelled, and an incident of four
-         cameras, made in SQL: p95 of 20 rounds each.
+queries  every dashboard query over ten million predictions of a week, one in a hundred labelled, and an incident of
+         four cameras, made in SQL: p95 of 20 rounds each.
 ready    the judge's state of 1,000 cameras on the bus, with what was written since it was written whole: seconds from
          start to ready.
 """
@@ -164,7 +164,8 @@ SELECT 'labels', partition, offset, id, asset_id, camera_id, captured_at, captur
   'uniform', 0.01, [model], [version], [role], [class_name], [score] FROM predictions WHERE offset % 100 = 0
 """
 _DRIFT: Final = """
-INSERT INTO drifts (topic, partition, offset, incident_id, revision, model, version, state, began_at, detected_at, cameras)
+INSERT INTO drifts
+  (topic, partition, offset, incident_id, revision, model, version, state, began_at, detected_at, cameras)
 SELECT 'drifts', 0, number, 'i', number + 1, 'm', '2', 'confirmed', fromUnixTimestamp({epoch} + 302400),
   fromUnixTimestamp({epoch} + 302460), ['camera-1', 'camera-2', 'camera-3', 'camera-4'] FROM numbers(5)
 """
