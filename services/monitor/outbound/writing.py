@@ -85,7 +85,7 @@ def insert_rows(client: Any, name: str, parts: Sequence[Rows], settings: dict[st
     columns: list[list[Any]] = [[] for _ in (*_PLACE, *parts[0].table.columns)]
     for part in parts:
         count = len(part.offsets)
-        given = ([part.topic] * count, [part.partition] * count, part.offsets, *part.columns)
+        given: tuple[Sequence[Any], ...] = ([part.topic] * count, [part.partition] * count, part.offsets, *part.columns)
         for column, values in zip(columns, given, strict=True):
             column.extend(values)
     names = [*_PLACE, *parts[0].table.names]
