@@ -26,7 +26,7 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Finding
 from services.monitor.domain.pieces import Snapshots
 from services.monitor.domain.policy import Policy
-from services.monitor.domain.tables import Rows
+from services.monitor.domain.rows import Rows
 from services.monitor.errors import Expired, StillRunning
 from services.monitor.gaps import ANALYTICS, JUDGE, accept, gaps_of
 from services.monitor.inbound.analytics import stored

@@ -15,7 +15,7 @@ import httpx
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.serving.v1 import serving_pb2
-from irisloop.topics import DRIFT_DETECTED, FRAME_REJECTED, PREDICTION_MADE, RETRAIN_REQUESTED
+from irisloop.topics import COMMAND_GIVEN, DRIFT_DETECTED, FRAME_REJECTED, PREDICTION_MADE, RETRAIN_REQUESTED
 
 from services.common.bus import Event, MemoryBus
 from services.monitor import wire
@@ -62,16 +62,22 @@ async def test_every_query_of_every_dashboard_returns_rows_of_a_real_run(tmp_pat
 
 
 async def ended(bus: MemoryBus) -> float:
-    """A second version is champion, the incident is closed, a camera is refused a frame; the time after all that."""
+    """A second version is champion, the incident is closed with a fault found and acknowledged, a camera is refused a
+    frame; the time after all that.
+    """
     (request,) = bus.events(RETRAIN_REQUESTED)
     at = wire.seconds(request.value.requested_at) + 60
     for n in range(200):
         await bus.publish([released(n, at + n / 10)])
     closed = pb.DriftDetected()
     closed.CopyFrom(bus.events(DRIFT_DETECTED)[-1].value)
-    closed.revision += 1
+    closed.revision += 10  # the judge goes on meanwhile, and may say more about it
     closed.incident.closed_at.CopyFrom(wire.stamp(at + 30))
+    closed.incident.faults.add(camera_id=CAMERA, kind="blur", since=wire.stamp(at - 30), before_asset_id="before")
     await bus.publish([Event(DRIFT_DETECTED, closed.incident.model, closed, "closed", wire.moment(at + 30))])
+    known = pb.Acknowledge(incident_id=closed.incident.id)
+    command = pb.CommandGiven(id="c", by="ann", why="seen", given_at=wire.stamp(at), acknowledge=known)
+    await bus.publish([Event(COMMAND_GIVEN, "c", command, "c", wire.moment(at))])
     rejection = ingest_pb2.Rejection(id="r", camera_id=CAMERA, reason=ingest_pb2.REJECTION_REASON_TRUNCATED)
     rejection.captured_at.CopyFrom(wire.stamp(at))
     rejection.rejected_at.CopyFrom(wire.stamp(at))

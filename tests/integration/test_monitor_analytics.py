@@ -14,7 +14,8 @@ from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE, RETRAIN_DECLI
 
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.monitor import wire
-from services.monitor.domain.tables import REJECTIONS, Rows
+from services.monitor.domain.rows import Rows
+from services.monitor.domain.tables import REJECTIONS
 from services.monitor.errors import AnalyticsClosed
 from services.monitor.inbound import analytics
 from services.monitor.outbound.clickhouse import ClickHouse
@@ -132,8 +133,9 @@ async def test_an_insert_that_is_sent_twice_is_written_once(tmp_path: Path) -> N
     """A client repeats what was not answered; also a table of an earlier version knows its last tokens."""
     async with await opened(tmp_path / "clickhouse") as warehouse:
         rows = rows_of([1, 2], [20_000, 20_000])
-        warehouse._write(20_000, rows)
-        warehouse._write(20_000, rows)
+        assert warehouse._writer is not None
+        warehouse._writer.write(20_000, [rows])
+        warehouse._writer.write(20_000, [rows])
         assert await ask(warehouse, "SELECT count() FROM rejections") == [(2,)]
         settings = "SELECT engine_full FROM system.tables WHERE name = 'rejections'"
         assert "non_replicated_deduplication_window = 1000" in str(await ask(warehouse, settings))

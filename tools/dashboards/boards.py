@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.dashboards.common import SEEN, latency, rate
+from tools.dashboards.common import JUDGED, MINUTES, latency, rate
 from tools.dashboards.incidents import EXPLORER
 from tools.dashboards.kpis import DELIVERY, INCIDENTS
 from tools.dashboards.pipeline import PIPELINE, WALL
 from tools.dashboards.spec import Board, Panel, Prom, Sql, Variable
 
-MODEL: Final = Variable("model", "SELECT DISTINCT model FROM predictions ORDER BY model")
+MODEL: Final = Variable("model", "SELECT model FROM predictions GROUP BY model ORDER BY model")
 _MODELS: Final = "model IN (${model:singlequote})"
 _TRUTH: Final = """
     SELECT asset_id, argMax(class_name, revision) AS truth, max(annotated_at) AS said
@@ -34,12 +34,15 @@ LOOP: Final = Board(
         ),
         Panel(
             "Cameras", "Cameras with a prediction in the time shown.",
-            (Sql(f"SELECT uniq(camera_id) AS cameras FROM predictions WHERE {SEEN}"),),
+            (
+                Sql(f"""SELECT count() AS cameras FROM (SELECT camera_id FROM predictions WHERE {MINUTES}
+                GROUP BY camera_id)"""),
+            ),
             kind="stat", width=4, height=5,
         ),
         Panel(
             "Predictions", "In the time shown.",
-            (Sql(f"SELECT count() AS predictions FROM predictions WHERE {SEEN}"),),
+            (Sql(f"SELECT count() AS predictions FROM predictions WHERE {MINUTES}"),),
             kind="stat", width=4, height=5,
         ),
         Panel(
@@ -55,8 +58,8 @@ LOOP: Final = Board(
         Panel(
             "Predictions by role", "Of cameras' frames, by event time.",
             (
-                Sql(f"""SELECT $__timeInterval(captured_at) AS time, role, count() AS predictions FROM predictions
-                WHERE {SEEN} GROUP BY time, role ORDER BY time"""),
+                Sql(f"""SELECT $__timeInterval(minute) AS time, role, count() AS predictions FROM predictions
+                WHERE {MINUTES} GROUP BY time, role ORDER BY time"""),
             ),
         ),
         Panel(
@@ -84,19 +87,16 @@ HEALTH: Final = Board(
             "Accuracy by labels",
             "Share of labelled predictions that were right, by the time of the frame; of labels the newest revision.",
             (
-                Sql(f"""SELECT $__timeInterval(p.captured_at) AS time, p.version AS version,
-                avg(p.class_name = t.truth) AS accuracy
-                FROM (SELECT asset_id, captured_at, version, class_name FROM predictions
-                WHERE {SEEN} AND {_MODELS} AND role = 'champion' AND error = '') AS p
-                INNER JOIN ({_TRUTH}) AS t ON p.asset_id = t.asset_id GROUP BY time, version ORDER BY time"""),
+                Sql(f"""SELECT $__timeInterval(captured_at) AS time, version, avg(said = truth) AS accuracy
+                FROM ({JUDGED}) WHERE {_MODELS} GROUP BY time, version ORDER BY time"""),
             ),
             unit="percentunit", top=1.0,
         ),
         Panel(
             "Confidence", "Mean score of the class that was said.",
             (
-                Sql(f"""SELECT $__timeInterval(captured_at) AS time, version, avg(score) AS score FROM predictions
-                WHERE {SEEN} AND {_MODELS} AND error = '' GROUP BY time, version ORDER BY time"""),
+                Sql(f"""SELECT $__timeInterval(minute) AS time, version, avg(score) AS score FROM predictions
+                WHERE {MINUTES} AND {_MODELS} AND failed = 0 GROUP BY time, version ORDER BY time"""),
             ),
             unit="percentunit", top=1.0,
         ),
@@ -104,19 +104,16 @@ HEALTH: Final = Board(
             "Classes", "Share of each class among the answers.",
             (
                 Sql(f"""SELECT time, class_name, n / sum(n) OVER (PARTITION BY time) AS share FROM (
-                SELECT $__timeInterval(captured_at) AS time, class_name, count() AS n FROM predictions
-                WHERE {SEEN} AND {_MODELS} AND error = '' GROUP BY time, class_name) ORDER BY time"""),
+                SELECT $__timeInterval(minute) AS time, class_name, count() AS n FROM predictions
+                WHERE {MINUTES} AND {_MODELS} AND failed = 0 GROUP BY time, class_name) ORDER BY time"""),
             ),
             unit="percentunit", top=1.0,
         ),
         Panel(
             "Confusion", "What people said where the model said something else, most frequent first.",
             (
-                Sql(f"""SELECT p.class_name AS said, t.truth AS truth, count() AS n
-                FROM (SELECT asset_id, class_name FROM predictions
-                WHERE {SEEN} AND {_MODELS} AND role = 'champion' AND error = '') AS p
-                INNER JOIN ({_TRUTH}) AS t ON p.asset_id = t.asset_id
-                WHERE said != truth GROUP BY said, truth ORDER BY n DESC LIMIT 50"""),
+                Sql(f"""SELECT said, truth, count() AS n FROM ({JUDGED})
+                WHERE {_MODELS} AND said != truth GROUP BY said, truth ORDER BY n DESC LIMIT 50"""),
             ),
             kind="table",
         ),
@@ -134,8 +131,8 @@ HEALTH: Final = Board(
         Panel(
             "Latency of predictions", "95th percentile, as serving measured it.",
             (
-                Sql(f"""SELECT $__timeInterval(captured_at) AS time, version, quantile(0.95)(latency_ms) AS latency
-                FROM predictions WHERE {SEEN} AND {_MODELS} GROUP BY time, version ORDER BY time"""),
+                Sql(f"""SELECT $__timeInterval(minute) AS time, version, quantileTDigest(0.95)(latency_ms) AS latency
+                FROM predictions WHERE {MINUTES} AND {_MODELS} GROUP BY time, version ORDER BY time"""),
             ),
             unit="ms",
         ),

@@ -12,7 +12,7 @@ from tools.dashboards.spec import Board, Panel, Sql
 
 RELEASES: Final = """
     SELECT model, version, min(captured_at) AS since FROM predictions
-    WHERE role = 'champion' AND historical = 0 AND error = '' GROUP BY model, version
+    WHERE role = 'champion' AND historical = 0 AND failed = 0 GROUP BY model, version
 """
 INCIDENTS: Final = """
     SELECT incident_id, any(model) AS model, any(version) AS version, min(detected_at) AS detected,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tools.dashboards.common import SEEN, latency, rate
+from tools.dashboards.common import MINUTES, latency, rate
 from tools.dashboards.spec import Board, Panel, Prom, Sql, Variable
 
-CAMERA: Final = Variable("camera", "SELECT DISTINCT camera_id FROM predictions ORDER BY camera_id")
+CAMERA: Final = Variable("camera", "SELECT camera_id FROM predictions GROUP BY camera_id ORDER BY camera_id")
 _CAMERAS: Final = "camera_id IN (${camera:singlequote})"
 
 WALL: Final = Board(
@@ -16,14 +16,15 @@ WALL: Final = Board(
     "What each camera sends and sees.",
     (
         Panel(
-            "Cameras", "The last frame of each, how many there were, what its pixels are like and what is refused.",
+            "Cameras", "The last frame that a champion answered, how many there were, their pixels, what is refused.",
             (
                 Sql(f"""SELECT p.camera_id AS camera, p.last AS last, p.frames AS frames, p.brightness AS brightness,
                 p.contrast AS contrast, p.sharpness AS sharpness, p.score AS score, r.refused AS refused
-                FROM (SELECT camera_id, max(captured_at) AS last, uniq(asset_id) AS frames,
+                FROM (SELECT camera_id, max(captured_at) AS last, count() AS frames,
                 avg(pixels_brightness) AS brightness, avg(pixels_contrast) AS contrast,
                 avg(pixels_sharpness) AS sharpness, avg(score) AS score
-                FROM predictions WHERE {SEEN} AND {_CAMERAS} GROUP BY camera_id) AS p
+                FROM predictions WHERE {MINUTES} AND {_CAMERAS} AND role = 'champion' AND failed = 0 GROUP BY camera_id)
+                AS p
                 LEFT JOIN (SELECT camera_id, count() AS refused FROM rejections
                 WHERE $__timeFilter(rejected_at) GROUP BY camera_id) AS r ON p.camera_id = r.camera_id
                 ORDER BY last"""),
@@ -34,13 +35,14 @@ WALL: Final = Board(
             Panel(
                 title, words,
                 (
-                    Sql(f"""SELECT $__timeInterval(captured_at) AS time, camera_id, {value} FROM predictions
-                    WHERE {SEEN} AND {_CAMERAS} GROUP BY time, camera_id ORDER BY time"""),
+                    Sql(f"""SELECT $__timeInterval(minute) AS time, camera_id, {value} FROM predictions
+                    WHERE {MINUTES} AND {_CAMERAS} AND role = 'champion' AND failed = 0
+                    GROUP BY time, camera_id ORDER BY time"""),
                 ),
                 unit=unit,
             )
             for title, words, value, unit in (
-                ("Frames", "Frames with a prediction.", "uniq(asset_id) AS frames", "short"),
+                ("Frames", "Frames that a champion answered.", "count() AS frames", "short"),
                 ("Brightness", "Mean over the frames.", "avg(pixels_brightness) AS brightness", "short"),
                 ("Contrast", "Mean over the frames.", "avg(pixels_contrast) AS contrast", "short"),
                 ("Sharpness", "Mean over the frames.", "avg(pixels_sharpness) AS sharpness", "short"),
@@ -93,9 +95,9 @@ PIPELINE: Final = Board(
         Panel(
             "From the camera to the prediction", "95th percentile of the time from the frame to its prediction.",
             (
-                Sql(f"""SELECT $__timeInterval(captured_at) AS time,
-                quantile(0.95)(dateDiff('millisecond', captured_at, predicted_at)) AS delay FROM predictions
-                WHERE {SEEN} AND predicted_at >= captured_at GROUP BY time ORDER BY time"""),
+                Sql(f"""SELECT $__timeInterval(minute) AS time,
+                quantileTDigest(0.95)(dateDiff('millisecond', captured_at, predicted_at)) AS delay FROM predictions
+                WHERE {MINUTES} AND predicted_at >= captured_at GROUP BY time ORDER BY time"""),
             ),
             unit="ms",
         ),
@@ -116,13 +118,11 @@ PIPELINE: Final = Board(
         Panel(
             "Rows of analytics", "By partition of a topic, with the last offset.",
             (
-                Sql("""SELECT topic, partition, count() AS rows, max(offset) AS last FROM (
-                SELECT topic, partition, offset FROM predictions
-                UNION ALL SELECT topic, partition, offset FROM annotations
-                UNION ALL SELECT topic, partition, offset FROM drifts
-                UNION ALL SELECT topic, partition, offset FROM decisions
-                UNION ALL SELECT topic, partition, offset FROM rejections)
-                GROUP BY topic, partition ORDER BY topic, partition"""),
+                Sql(" UNION ALL ".join(
+                    f"SELECT topic, partition, count() AS rows, max(offset) AS last FROM {table} "
+                    "GROUP BY topic, partition"
+                    for table in ("predictions", "annotations", "drifts", "decisions", "rejections", "commands")
+                )),
             ),
             kind="table",
         ),

@@ -86,6 +86,30 @@ def headers_of(event: Event[Message], source: str) -> Headers:
 
 def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
     """The delivery that a record holds. Raises `InvalidMessage` naming the header or field at fault."""
+    headers, value = _opened(record, topic)
+    ce_id = _text(headers.get("ce_id"), "ce_id") or derive_id(record.topic, str(record.partition), str(record.offset))
+    return make_delivery(
+        record,
+        _text(record.key, "key"),
+        value,
+        ce_id,
+        _time(headers.get("ce_time"), record),
+        _text(headers.get("ce_source"), "ce_source"),
+        continued(_text(headers.get("traceparent"), "traceparent"), ce_id),
+    )
+
+
+def decode_briefly(record: Record, topic: Topic[M]) -> Delivery[M]:
+    """As `decode`, for a handler that wants the value alone: id, key and source are empty, the time is the record's.
+    Raises `InvalidMessage`.
+    """
+    headers, value = _opened(record, topic)
+    trace = _text(headers.get("traceparent"), "traceparent")
+    return make_delivery(record, "", value, "", record.timestamp, "", trace)
+
+
+def _opened(record: Record, topic: Topic[M]) -> tuple[dict[str, bytes], M]:
+    """Headers and value."""
     headers = dict(record.headers)
     if len(headers) != len(record.headers):
         headers = dict(reversed(record.headers))  # of two of one name the first counts
@@ -97,20 +121,10 @@ def decode(record: Record, topic: Topic[M]) -> Delivery[M]:
     if kind != expected:
         raise InvalidMessage(f"ce_type is {kind[:80]!r}, expected {expected.decode()}", field="ce_type")
     try:
-        value = topic.message.FromString(record.value)
+        return headers, topic.message.FromString(record.value)
     except DecodeError as error:
         reason = f"the value is no {expected.decode()}: {error}"
         raise InvalidMessage(reason, field="value", reason="NOT_PROTOBUF") from error
-    ce_id = _text(headers.get("ce_id"), "ce_id") or derive_id(record.topic, str(record.partition), str(record.offset))
-    return make_delivery(
-        record,
-        _text(record.key, "key"),
-        value,
-        ce_id,
-        _time(headers.get("ce_time"), record),
-        _text(headers.get("ce_source"), "ce_source"),
-        continued(_text(headers.get("traceparent"), "traceparent"), ce_id),
-    )
 
 
 def _text(value: bytes | None, name: str) -> str:

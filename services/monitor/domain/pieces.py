@@ -41,7 +41,9 @@ from services.monitor.domain.trace import CAPACITY, Trace
 KEYFRAME: Final = "@keyframe"
 _MERGE: Final = "@merge"
 _FLEET: Final = "@fleet"
-_EVERY: Final = 200  # Snapshots between two that hold everything.
+_EVERY: Final = 200  # Snapshots between two that hold everything, ...
+_SHARE: Final = 2  # ... or fewer, when so many times as much has been written since, ...
+_LEAST: Final = 32 << 20  # ... and at least so many bytes: all of it is read at the next start.
 _LABELS: Final = 64
 _BLOCKS: Final = 16
 _TRACE_SLOTS: Final = CAPACITY // _BLOCKS + 2
@@ -54,14 +56,25 @@ class Snapshots:
         """Nothing has been written yet."""
         self._stamps: dict[str, Any] = {}
         self._count = 0
+        self._whole = 0
+        self._since = 0
 
     def changed(self, engine: Engine) -> list[tuple[str, bytes]]:
         """(key, bytes) of what has to be written now; the first time and now and then it is everything."""
-        pieces: list[tuple[str, bytes]] = []
-        if self._count % _EVERY == 0:
-            self._stamps = {}
-            pieces.append((KEYFRAME, b""))
+        whole = self._count % _EVERY == 0 or self._since > max(_SHARE * self._whole, _LEAST)
+        if whole:
+            self._stamps, self._count, self._since = {}, 0, 0
         self._count += 1
+        pieces = [*([(KEYFRAME, b"")] if whole else ()), *self._changed(engine)]
+        size = sum(len(state) for _, state in pieces)
+        if whole:
+            self._whole = size
+        else:
+            self._since += size
+        return pieces
+
+    def _changed(self, engine: Engine) -> list[tuple[str, bytes]]:
+        pieces: list[tuple[str, bytes]] = []
         gate = [engine.gate.watermark, dict(sorted(engine.gate.ends.items())), engine.gate.late]
         pieces.append((_MERGE, dump([_ordered(engine.merger), engine.clock, engine.taken, list(engine.models), gate])))
         fleet = dump(engine.board)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from math import exp, sqrt
+from math import exp, log, sqrt
 
 # Nodes and weights of Gauss-Hermite quadrature (probabilists', 5 points): the error of an estimated mean is normal.
 _NODES = (-2.8569700, -1.3556262, 0.0, 1.3556262, 2.8569700)
 _WEIGHTS = (0.0112574, 0.2220759, 0.5333333, 0.2220759, 0.0112574)
+_HIGHEST = 400.0
+_NEAR = 1e-10  # By so much a threshold is missed at most where the rate is met to 1e-12.
 _OVERSHOOT = 1.166  # Siegmund's correction for the excess over the boundary of a normal walk.
 
 
@@ -29,12 +32,57 @@ def threshold(allowance: float, uncertainty: float, steps: float) -> float:
     `uncertainty` is the standard error of the reference mean in units of a step's standard deviation: the rate is
     averaged over it, so that a short reference raises the threshold instead of the number of false alarms.
     """
-    low, high = 0.0, 400.0
+    terms = [(w, x * uncertainty - allowance) for w, x in zip(_WEIGHTS, _NODES, strict=True)]
+    above, below = _bracket(terms, 1.0 / steps)
+    low, high = 0.0, _HIGHEST
     for _ in range(60):
         middle = (low + high) / 2.0
-        rate = sum(w / run_length(x * uncertainty - allowance, middle) for x, w in zip(_NODES, _WEIGHTS, strict=True))
-        low, high = (middle, high) if rate > 1.0 / steps else (low, middle)
+        often = middle <= above or (middle < below and _rate(terms, middle) > 1.0 / steps)
+        low, high = (middle, high) if often else (low, middle)
     return high
+
+
+def _rate(terms: Sequence[tuple[float, float]], threshold: float) -> float:
+    """How often a step alarms, over drifts with their weights: `run_length`, written out."""
+    height = threshold + _OVERSHOOT
+    total = 0.0
+    for weight, drift in terms:
+        if abs(drift) < 1e-6:
+            total += weight / (height * height)
+        else:
+            power = min(-2.0 * drift * height, 600.0)
+            total += weight / ((exp(power) - power - 1.0) / (2.0 * drift * drift))
+    return total
+
+
+def _bracket(terms: Sequence[tuple[float, float]], rate: float) -> tuple[float, float]:
+    """Two thresholds close to each other: at the first the rate is above `rate`, at the second it is not.
+
+    By regula falsi (Illinois) on the rate's logarithm, which is nearly a line; without it, halving would have to try
+    all 60 thresholds, of which these two decide all but a few.
+    """
+    low, high = 0.0, _HIGHEST
+    while high - low > 4.0:  # Where it is a curve.
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if _rate(terms, middle) > rate else (low, middle)
+    at_low, at_high = log(_rate(terms, low) / rate), log(_rate(terms, high) / rate)
+    if at_low <= 0.0 or at_high > 0.0:
+        return (low, low) if at_low <= 0.0 else (high, high)
+    last = 0.0
+    for _ in range(40):
+        middle = low + (high - low) * at_low / (at_low - at_high)
+        at = log(_rate(terms, middle) / rate)
+        if at > 0.0:
+            low, at_low, at_high = middle, at, at_high / (2.0 if last > 0.0 else 1.0)
+        else:
+            high, at_high, at_low = middle, at, at_low / (2.0 if last < 0.0 else 1.0)
+        if abs(at) < 1e-12:
+            break
+        last = at
+    for near in (middle - _NEAR, middle + _NEAR):
+        if low < near < high:
+            low, high = (near, high) if _rate(terms, near) > rate else (low, near)
+    return low, high
 
 
 def skew_factor(allowance: float, skew: float) -> float:

@@ -229,7 +229,7 @@ def arrival_of(delivery: Delivery[Any]) -> Arrival:
 
 async def read_snapshot(bus: Bus) -> dict[str, bytes]:
     """The newest piece of each key since the last keyframe, reading backwards until it is found."""
-    last = 1024
+    last = 4096
     while True:
         records = await bus.read(SNAPSHOT_TAKEN, _PARTITION, last=last)
         pieces: dict[str, bytes] = {}
@@ -244,4 +244,4 @@ async def read_snapshot(bus: Bus) -> dict[str, bytes]:
                 pieces[taken.key] = taken.state
         if found or len(records) < last:
             return pieces if found else {}
-        last *= 4
+        last *= 8

@@ -1,13 +1,15 @@
 """ClickHouse through clickhouse-connect: the engine in process (chdb) under home, or a server; the same SQL for both.
 
 Exactly once: one writer a partition inserts a day's rows by offset, each insert whole or not at all, and asks the table
-for the last offset that it holds of that day before it goes on after a start or a failure. A token of the range is a
-second net, should an insert be sent twice.
+for the last offset that it holds of that day before it goes on after a start or a failure. A token of the ranges is a
+second net, should an insert be sent twice. What waits while an insert is under way goes into the next one together: an
+insert costs as much as thousands of rows.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,18 +20,18 @@ from urllib.parse import unquote, urlsplit
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
-from services.common.metrics import MONITOR_INSERT_SECONDS, MONITOR_ROWS, MONITOR_ROWS_TRIMMED
 from services.common.telemetry import log
-from services.monitor.domain.tables import TABLES, Rows, Table
+from services.monitor.domain.rows import Batch, Rows
+from services.monitor.domain.tables import TABLES, Table
 from services.monitor.errors import AnalyticsClosed
+from services.monitor.outbound.messages import MessageInserter
+from services.monitor.outbound.schema import create, migrate
 from services.monitor.outbound.tables_aside import TablesAside
+from services.monitor.outbound.writing import Writer
 
 T = TypeVar("T")
 
 _WAIT_S: Final = 5.0
-_REMEMBERED: Final = 1000
-_WINDOW: Final = "non_replicated_deduplication_window = 1000"
-"""So many of a table's last inserts are known by their tokens."""
 _ACCURACY: Final = """
 SELECT countIf(p.class_name = a.truth), count()
 FROM (
@@ -47,6 +49,14 @@ INNER JOIN (
 """
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A batch that is to be inserted, and what became of it."""
+
+    batch: Batch
+    failure: Exception | None = None
+
+
 class ClickHouse:
     """Opened aside, in one thread that alone speaks to it: the first opening of a folder takes seconds."""
 
@@ -58,7 +68,8 @@ class ClickHouse:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clickhouse")
         self._opened = asyncio.Event()
         self._client: Any = None
-        self._held: dict[tuple[str, str, int, int], int] = {}
+        self._writer: Writer | None = None
+        self._queues: dict[str, deque[_Waiting]] = defaultdict(deque)
 
     async def __aenter__(self) -> Self:
         return self
@@ -98,16 +109,12 @@ class ClickHouse:
             self._client = clickhouse_connect.get_client(interface="chdb", path=str(self.path))
         for table in TABLES:
             self._client.command(self._create(table))
-            self._client.command(f"ALTER TABLE {table.name} MODIFY SETTING {_WINDOW}")  # also of an earlier version's
+            migrate(self._client, table)
+        inserting = self.path.with_name(f"{self.path.name}-inserting")
+        self._writer = Writer(self._client, None if self._url else MessageInserter(self._client, inserting))
 
     def _create(self, table: Table, name: str = "") -> str:
-        columns = ", ".join(f"{column} {kind}" for column, kind in table.columns)
-        return (
-            f"CREATE TABLE IF NOT EXISTS {name or table.name} "
-            f"(topic LowCardinality(String), partition UInt16, offset UInt64, {columns}) "
-            f"ENGINE = MergeTree PARTITION BY toYYYYMMDD({table.time}) ORDER BY (topic, partition, offset) "
-            f"TTL toDateTime({table.time}) + INTERVAL {self._keep_days} DAY"
-        )
+        return create(table, name or table.name, self._keep_days)
 
     async def _ready(self) -> None:
         try:
@@ -115,10 +122,41 @@ class ClickHouse:
         except TimeoutError as error:
             raise AnalyticsClosed("ClickHouse is still opening") from error
 
-    async def insert(self, rows: Rows) -> None:
-        """Add the rows that are not there yet, in one insert. Raises `AnalyticsClosed`."""
+    @property
+    def takes_messages(self) -> bool:
+        """The engine in process does; a server reads no file of ours."""
+        return not self._url
+
+    async def insert(self, rows: Batch) -> None:
+        """Add the rows that are not there yet, in an insert of all that wait. Raises `AnalyticsClosed`."""
         await self._ready()
-        await self._call(lambda: self._insert(rows))
+        one = _Waiting(rows)
+        self._queues[rows.table.name].append(one)
+        await self._call(lambda: self._flush(rows.table.name))
+        if one.failure is not None:
+            raise one.failure
+
+    def _flush(self, table: str) -> None:
+        """Insert what waits, unless an earlier call has; what fails together is tried apart, so that no partition
+        answers for another's record.
+        """
+        waiting, later = _one_a_partition(self._queues[table])
+        self._queues[table].extendleft(reversed(later))
+        for one in waiting if not self._inserted(waiting) else ():
+            self._inserted([one])
+
+    def _inserted(self, waiting: list[_Waiting]) -> bool:
+        assert self._writer is not None
+        try:
+            if waiting:
+                self._writer.insert([one.batch for one in waiting])
+        except Exception as error:
+            for one in waiting:
+                one.failure = error
+            return False
+        for one in waiting:
+            one.failure = None
+        return True
 
     @asynccontextmanager
     async def aside(self, begins: Mapping[tuple[str, int], int]) -> AsyncIterator[Aside]:
@@ -135,46 +173,8 @@ class ClickHouse:
 
     def forget(self) -> None:
         """Ask again what is held before the next insert of each partition: another instance may have written."""
-        self._held.clear()
-
-    def _insert(self, rows: Rows) -> None:
-        for day, part in rows.by_day():
-            self._insert_day(day, part)
-
-    def _insert_day(self, day: int, rows: Rows) -> None:
-        key = (rows.table.name, rows.topic, rows.partition, day)
-        if self._url or key not in self._held:  # Others may write to a server; the engine in process is ours alone.
-            self._held[key] = self._last(day, rows)
-        fresh = rows.after(self._held.pop(key))  # An insert that fails may have been written: then it is asked again.
-        MONITOR_ROWS_TRIMMED.labels(rows.table.name).inc(len(rows.offsets) - len(fresh.offsets))
-        if fresh.offsets:
-            self._write(day, fresh)
-        self._held[key] = max(rows.offsets[-1], fresh.offsets[-1] if fresh.offsets else -1)
-        while len(self._held) > _REMEMBERED:
-            del self._held[next(iter(self._held))]
-
-    def _write(self, day: int, rows: Rows) -> None:
-        count = len(rows.offsets)
-        names = ["topic", "partition", "offset", *(name for name, _ in rows.table.columns)]
-        columns = [[rows.topic] * count, [rows.partition] * count, list(rows.offsets), *(list(c) for c in rows.columns)]
-        token = f"{rows.topic}/{rows.partition}/{day}/{rows.offsets[0]}-{rows.offsets[-1]}"
-        with MONITOR_INSERT_SECONDS.time():
-            self._client.insert(
-                rows.table.name,
-                columns,
-                column_names=names,
-                column_oriented=True,
-                settings={"insert_deduplication_token": token},
-            )
-        MONITOR_ROWS.labels(rows.table.name).inc(count)
-
-    def _last(self, day: int, rows: Rows) -> int:
-        """The last offset held of a day of a partition, -1 without one."""
-        place = "topic = {topic:String} AND partition = {partition:UInt16}"
-        on = f"toDate({rows.table.time}) = toDate({{day:UInt16}})"
-        query = f"SELECT max(offset), count() FROM {rows.table.name} WHERE {place} AND {on}"
-        last, count = self._rows(query, {"topic": rows.topic, "partition": rows.partition, "day": day})[0]
-        return int(last) if count else -1
+        if self._writer is not None:
+            self._writer.forget()
 
     def _rows(self, query: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return list(self._client.query(query, parameters=dict(parameters)).result_rows)
@@ -221,6 +221,17 @@ class NoAnalytics:
     async def accuracy(self, request: pb.GetAccuracyRequest) -> tuple[int, int]:
         """Raises `AnalyticsClosed`."""
         raise AnalyticsClosed("this instance does not have the role `analytics`")
+
+
+def _one_a_partition(queue: deque[_Waiting]) -> tuple[list[_Waiting], list[_Waiting]]:
+    """Take everything: (the first batch of each partition, what comes after it)."""
+    first: dict[tuple[str, int], _Waiting] = {}
+    later: list[_Waiting] = []
+    while queue:
+        one = queue.popleft()
+        if first.setdefault((one.batch.topic, one.batch.partition), one) is not one:
+            later.append(one)
+    return list(first.values()), later
 
 
 def _server(url: str) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from services.monitor.domain.tables import TABLES, Rows, Table
+from services.monitor.domain.rows import Rows
+from services.monitor.domain.tables import TABLES, Table
+from services.monitor.outbound.writing import insert_rows
 
 _SUFFIX: Final = "_rebuilt"
 
@@ -24,17 +26,14 @@ class TablesAside:
 
     def insert(self, rows: Rows) -> None:
         """Rows that no insert before has brought."""
-        names = ["topic", "partition", "offset", *(name for name, _ in rows.table.columns)]
-        count = len(rows.offsets)
-        columns = [[rows.topic] * count, [rows.partition] * count, list(rows.offsets), *(list(c) for c in rows.columns)]
-        self._client.insert(rows.table.name + _SUFFIX, columns, column_names=names, column_oriented=True)
+        insert_rows(self._client, rows.table.name + _SUFFIX, [rows])
 
     def swap(self) -> dict[str, int]:
         """Take over what has expired, exchange every table, drop the old ones; returns rows by table."""
         counts = {}
         for table in TABLES:
             new = table.name + _SUFFIX
-            names = ", ".join(["topic", "partition", "offset", *(name for name, _ in table.columns)])
+            names = ", ".join(["topic", "partition", "offset", *(f"`{name}`" for name in table.names)])
             for (topic, partition), begin in self._begins.items():
                 if begin:
                     place = {"topic": topic, "partition": partition, "begin": begin}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from services.common.bus import Delivery, MemoryBus, Record, Subscription, decod
 from services.common.bus.cloudevents import Raw
 from services.common.bus.memory import CAMERA_PARTITIONS
 from services.common.bus.producing import raw_of
+from services.common.runtime import COLLECT_AFTER
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.events import Seen
 from services.monitor.handlers import Judge
@@ -135,7 +137,7 @@ async def judge(found: Sequence[Record], learning: int, costs: Costs, profile: A
 
 
 async def store(found: Sequence[Record], costs: Costs) -> int:
-    """Rows of 2,000 into ClickHouse in process."""
+    """Into ClickHouse in process, 2,000 of each partition at a time, side by side as the bus hands them over."""
     heard: list[Subscription[Any]] = []
 
     class Listening(MemoryBus):
@@ -143,21 +145,22 @@ async def store(found: Sequence[Record], costs: Costs) -> int:
             heard.append(subscription)
 
     with tempfile.TemporaryDirectory() as folder:
-        async with ClickHouse(Path(folder), "", keep_days=3650) as warehouse:
+        async with ClickHouse(Path(folder) / "clickhouse", "", keep_days=3650) as warehouse:
             await warehouse.open()
             analytics.subscribe(Listening(), warehouse)
-            (handle,) = (one.handle for one in heard if one.handler == "store-predictions")
+            (one,) = (one for one in heard if one.handler == "store-predictions")
+            read = one.decode or (lambda record: decode(record, PREDICTION_MADE))
             lanes: list[list[Record]] = [[] for _ in range(CAMERA_PARTITIONS)]
             for record in found:
                 lanes[record.partition].append(record)
-            await handle([decode(record, PREDICTION_MADE) for record in found[-1:]])  # what is loaded once
+            await one.handle([read(record) for record in found[-1:]])  # what is loaded once
             costs.on = True
-            for lane in lanes:
-                for begin in range(0, len(lane), 2000):
-                    with costs.of("decode, analytics"):
-                        deliveries = [decode(record, PREDICTION_MADE) for record in lane[begin : begin + 2000]]
-                    with costs.of("rows and insert"):
-                        await handle(deliveries)
+            for begin in range(0, max(map(len, lanes)), 2000):
+                parts = [part for lane in lanes if (part := lane[begin : begin + 2000])]
+                with costs.of("decode, analytics"):
+                    batches = [[read(record) for record in part] for part in parts]
+                with costs.of("rows and insert"):
+                    await asyncio.gather(*(one.handle(batch) for batch in batches))
     return len(found)
 
 
@@ -185,6 +188,8 @@ def main() -> None:
     learning = chosen.warm * chosen.cameras // BATCH * BATCH + BATCH
     found = records(predictions(chosen.cameras, chosen.events + learning))  # 2 KB each
     costs = Costs()
+    gc.freeze()  # The service does not hold them, and its collector is spared as well.
+    gc.set_threshold(*COLLECT_AFTER)
     if chosen.profile:
         import cProfile
         import pstats

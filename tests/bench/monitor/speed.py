@@ -5,8 +5,10 @@
 drain    64 cameras, 24 channels, quiet: prediction to state, analytics and alarm, both roles in one process; events a
          second of its CPU (user and system), and its memory as it goes. 6,000,000 events are ten minutes at 10,000/s.
 store    the role `analytics` alone, beside bare `insert_arrow` of the same rows, 10,000 at a time, in CPU.
-queries  every dashboard query over ten million predictions of a week, made in SQL: p95 of 20 rounds each.
-ready    the judge's state of 1,000 cameras on the bus: seconds from start to ready.
+queries  every dashboard query over ten million predictions of a week, one in a hundred labelled, and an incident of
+         four cameras, made in SQL: p95 of 20 rounds each.
+ready    the judge's state of 1,000 cameras on the bus, with what was written since it was written whole: seconds from
+         start to ready.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from services.common.bus.cloudevents import Raw
 from services.common.bus.connection import silence_noise
 from services.common.settings import KafkaSettings
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.pieces import Snapshots
+from services.monitor.domain.pieces import KEYFRAME, Snapshots
 from services.monitor.domain.snapshot import CODEC
 from tests.bench.monitor.parts import predictions
 from tests.bench.monitor.recording import Feed
@@ -154,6 +156,21 @@ FROM numbers({first}, {count})
 """
 
 
+_LABEL: Final = """
+INSERT INTO annotations (topic, partition, offset, id, asset_id, camera_id, captured_at, annotated_at, revision,
+  class_name, annotated_by, source, origin, propensity, `predictions.model`, `predictions.version`, `predictions.role`,
+  `predictions.class_name`, `predictions.score`)
+SELECT 'labels', partition, offset, id, asset_id, camera_id, captured_at, captured_at, 1, class_name, 'ann', 'person',
+  'uniform', 0.01, [model], [version], [role], [class_name], [score] FROM predictions WHERE offset % 100 = 0
+"""
+_DRIFT: Final = """
+INSERT INTO drifts
+  (topic, partition, offset, incident_id, revision, model, version, state, began_at, detected_at, cameras)
+SELECT 'drifts', 0, number, 'i', number + 1, 'm', '2', 'confirmed', fromUnixTimestamp({epoch} + 302400),
+  fromUnixTimestamp({epoch} + 302460), ['camera-1', 'camera-2', 'camera-3', 'camera-4'] FROM numbers(5)
+"""
+
+
 async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """The panels' own SQL, as the SQL front runs it; milliseconds, the slowest first."""
     from services.monitor.domain.channels import WIDTH
@@ -176,6 +193,8 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         for first in range(0, chosen.rows, 500_000):
             query = _FILL.format(**values, first=first, count=min(500_000, chosen.rows - first))
             await warehouse._call(partial(warehouse._client.command, query))
+        for query in (_LABEL, _DRIFT.format(epoch=int(EPOCH))):
+            await warehouse._call(partial(warehouse._client.command, query))
         async with EmbeddedReader(folder, Limits(60, 1_000_000, 2048)) as engine:
             for where, kind, sql in boards.queries():
                 text = boards.filled(sql, names, EPOCH + 604_800).replace("INTERVAL 20 second", "INTERVAL 1 hour")
@@ -191,7 +210,7 @@ async def queries(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
-    """A state of many cameras whose references are learnt and whose traces are full of blocks."""
+    """A state of many cameras whose references are learnt, and all that was written before it would be written anew."""
     from irisloop.monitor.v1 import monitor_pb2 as pb
     from irisloop.topics import PREDICTION_MADE, SNAPSHOT_TAKEN
 
@@ -201,18 +220,21 @@ async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     from services.monitor.domain.events import Input
     from tests.unit.monitor.worlds import policy
 
-    engine = Engine.new(policy())
+    engine, snapshots = Engine.new(policy()), Snapshots()
     stamp = wire.moment(0.0)
     inputs: list[Input] = []
-    for raw in predictions(chosen.cameras, chosen.cameras * chosen.frames):
+    pieces: list[tuple[str, bytes]] = []
+    for number, raw in enumerate(predictions(chosen.cameras, chosen.cameras * (chosen.frames + chosen.more)), start=1):
         record = Record(raw.topic, raw.partition or 0, 0, stamp, raw.key, raw.value, tuple(raw.headers))
         item = wire.input_of(decode(record, PREDICTION_MADE))
         assert item is not None
         inputs.append(item)
-        if len(inputs) == 10_000:
+        if len(inputs) == 1000:
             list(engine._run(inputs))
             inputs.clear()
-    pieces = Snapshots().changed(engine)
+            if number >= chosen.cameras * chosen.frames:
+                pieces += snapshots.changed(engine)
+    pieces = pieces[: max(place for place, (key, _) in enumerate(pieces) if key == KEYFRAME) or None]
     raws = []
     for key, state in pieces:
         value = pb.SnapshotTaken(key=key, codec=CODEC, state=state)
@@ -259,6 +281,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--cameras", type=int, default=1000, help="of `ready`")
     parser.add_argument("--frames", type=int, default=600, help="of each camera of `ready`")
+    parser.add_argument("--more", type=int, default=60, help="of each camera of `ready`, a snapshot each 1,000 events")
     parser.add_argument("--out", type=Path, default=Path(".irisloop/bench/monitor-speed.json"))
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):

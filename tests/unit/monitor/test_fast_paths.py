@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from irisloop.serving.v1 import serving_pb2
 
+from services.monitor.domain import runlength
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.drafts import make_seen
 from services.monitor.domain.events import Seen
 from services.monitor.domain.reference import moments
-from services.monitor.domain.tables import REJECTIONS, Rows
+from services.monitor.domain.rows import Rows
+from services.monitor.domain.tables import REJECTIONS
 from services.monitor.wire import features_of
 
 
@@ -65,3 +67,23 @@ def test_rows_of_several_days_are_cut_by_day_in_order() -> None:
         (2, [5, 7], ["b", "d"]),
     ]
     assert rows.after(5).by_day()[0][1].offsets == [6]
+
+
+def plain_threshold(allowance: float, uncertainty: float, steps: float) -> float:
+    low, high = 0.0, 400.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        rate = sum(
+            weight / runlength.run_length(node * uncertainty - allowance, middle)
+            for node, weight in zip(runlength._NODES, runlength._WEIGHTS, strict=True)
+        )
+        low, high = (middle, high) if rate > 1.0 / steps else (low, middle)
+    return high
+
+
+def test_a_threshold_is_the_one_that_plain_halving_finds() -> None:
+    rng = np.random.default_rng(5)
+    asked = [(float(a), float(u), float(10**s)) for a, u, s in rng.uniform([0.05, 0, 1], [3, 1, 12], (400, 3))]
+    asked += [(0.5, 0.0, 1.0), (0.5, 0.0, 0.01), (0.1, 3.0, 1e12), (1e-7, 0.0, 1e5), (0.25, 0.25 / 1.3556262, 1e6)]
+    for one in asked:
+        assert runlength.threshold(*one).hex() == plain_threshold(*one).hex(), one

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from river import drift
-
 from services.monitor.domain.detectors.protocol import CHANNELS, LABELS
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
@@ -20,5 +18,7 @@ class AdwinBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river import drift
+
         maker: Callable[..., RiverDetector] = drift.ADWIN
         return maker

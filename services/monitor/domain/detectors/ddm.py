@@ -6,8 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from river.drift import binary
-
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -19,5 +17,7 @@ class DdmBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river.drift import binary
+
         maker: Callable[..., RiverDetector] = binary.DDM
         return maker

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from river.drift import binary
-
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
@@ -22,6 +20,8 @@ class FhddmBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river.drift import binary
+
         maker: Callable[..., RiverDetector] = binary.FHDDM
         return maker
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from river.drift import binary
-
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
 
@@ -17,5 +15,7 @@ class HddmABank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river.drift import binary
+
         maker: Callable[..., RiverDetector] = binary.HDDMA
         return maker

@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from river import drift
-
 from services.monitor.domain.detectors.protocol import CHANNELS, LABELS
 from services.monitor.domain.detectors.river import RiverBank, RiverDetector
 
@@ -28,5 +26,7 @@ class KswinBank(RiverBank):
     @classmethod
     def maker(cls) -> Callable[..., RiverDetector]:
         """River's class."""
+        from river import drift
+
         maker: Callable[..., RiverDetector] = drift.KSWIN
         return maker
