@@ -15,6 +15,7 @@ from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.gather import gather
 from services.monitor.domain.fleet.suspicion import read_scope
 from services.monitor.domain.harm import baseline_until, read_labels
+from services.monitor.domain.labels import cost
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.risk import Count
@@ -146,7 +147,7 @@ def label_evidence(watch: ModelWatch) -> Evidence | None:
     detector = watch.labels.error
     if detector is None:
         return None
-    recent = Count.of(o is not None for o in watch.labels.recent)
+    recent = Count.of(map(cost, watch.labels.recent))
     base = watch.labels.baseline().error
     spread = max((base * (1.0 - base)) ** 0.5, 1e-6)
     return Evidence(

@@ -79,13 +79,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOf:
-    """The prediction a label is compared with."""
+    """The prediction a label is compared with. A detector's has a `loss`, 0..1 (`quality.boxes.loss`), NaN where the
+    label draws no boxes; a classifier's is told by the classes.
+    """
 
     model: str
     version: str
     role: str
     class_name: str
     score: float
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

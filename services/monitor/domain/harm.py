@@ -40,7 +40,7 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     )
     level = case.began_at if fresh_only else case.level_since
     settled = [e for e in since if level and e.captured_at >= level]
-    return watch.labels.report.plus(Count.of(e.wrong for e in before)), since, settled
+    return watch.labels.report.plus(Count.of(e.cost for e in before)), since, settled
 
 
 def baseline_until(watch: ModelWatch, case: Case) -> float:
@@ -66,7 +66,7 @@ def read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy:
 
 def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     before, since, settled = counts(watch, case)
-    now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
+    now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     case.undecidable = risk.undecidable(before, level, policy.harm)
     if case.harm is Harm.CROSSED or _focused(watch, case, since, policy):
