@@ -51,6 +51,8 @@ class Joined:
     annotator: str = ""
     loss: float | None = None
     """A detector's on this frame, 0..1; None for a classifier."""
+    first: int = -1
+    """The number of the asset's first label; -1 where it was heard before this was kept."""
 
     @property
     def wrong(self) -> bool:
@@ -102,7 +104,7 @@ class LabelBook:
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
             reference.version, reference.class_name, "" if unknown else label.class_name, origin, self.count,
-            label.annotator, None if unknown else reference.loss,
+            label.annotator, None if unknown else reference.loss, self.count if known is None else known.first,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)

@@ -22,6 +22,7 @@ from services.monitor.domain import (
     camera,
     case,
     events,
+    ground,
     labels,
     merge,
     model,
@@ -40,7 +41,7 @@ CODEC: Final = 2
 """1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
+    *(camera, case, events, ground, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {
