@@ -18,6 +18,8 @@ from services.monitor.domain.quality.measures import ClassMeasure, Measures, Ris
 from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
 
 _SECOND: Final = 1_000_000
+WHOLE: Final = 0.95
+"""Of a draw so much is answered before its numbers are no longer provisional."""
 _TRIANGLE: Final = 6  # Numbers of the smallest ring.
 BACKGROUND: Final = "background"
 """The class of a whole image on which there is nothing to draw a box around."""
@@ -191,6 +193,7 @@ def risk_message(r: RiskMeasure, confidence: float, whole: bool, answered: tuple
         clipped=r.clipped,
         answered=answered[0],
         answered_error=answered[1],
+        provisional=answered[0] < WHOLE,
     )
 
 

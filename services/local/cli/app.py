@@ -18,6 +18,7 @@ from services.local.cli import (
     models,
     monitor,
     monitor_incidents,
+    monitor_quality,
     monitor_replays,
     serving,
     topics,
@@ -50,6 +51,7 @@ lineage.add_to(app)
 serving.add_to(app)
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(models.app, name="models")
+monitor_quality.add_to(monitor.app)
 monitor_replays.add_to(monitor.app)
 monitor_incidents.add_to(monitor.app)
 app.add_typer(monitor.app, name="monitor")

@@ -445,7 +445,9 @@ class AlertRaised(_message.Message):
     """page or ticket."""
     summary: _builtins.str
     kind: _builtins.str
-    """opened, escalated or closed: each incident is told of once a kind (escalated: once for harm, once for a fault)."""
+    """opened, escalated, revised or closed: each incident is told of once a kind (escalated: once for harm, once for a
+    fault; revised: each time that corrected labels turn its harm).
+    """
     def __init__(
         self,
         *,
@@ -1669,7 +1671,9 @@ Global___CalibrationBin: _TypeAlias = CalibrationBin  # noqa: Y015
 
 @_typing.final
 class RiskEstimate(_message.Message):
-    """The error from labels drawn uniformly at random with a known probability, and only from those."""
+    """The error from labels drawn uniformly at random with a known probability, and only from those. Of a detector it is the
+    mean loss of a frame, see `BoxQuality.loss`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1684,6 +1688,7 @@ class RiskEstimate(_message.Message):
     CLIPPED_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     ANSWERED_ERROR_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_FIELD_NUMBER: _builtins.int
     labels: _builtins.int
     raw_error: _builtins.float
     """Share of wrong answers among them."""
@@ -1704,6 +1709,8 @@ class RiskEstimate(_message.Message):
     answered: _builtins.float
     """Estimated share of the draw that is answered so far, about 1 once all of it is, and its standard error."""
     answered_error: _builtins.float
+    provisional: _builtins.bool
+    """Less than 95 % of the draw is answered by that estimate: the numbers lean towards what people answer first."""
     def __init__(
         self,
         *,
@@ -1718,10 +1725,11 @@ class RiskEstimate(_message.Message):
         clipped: _builtins.int = ...,
         answered: _builtins.float = ...,
         answered_error: _builtins.float = ...,
+        provisional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_error", b"answered_error", "anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_error", b"answered_error", "anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "provisional", b"provisional", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
