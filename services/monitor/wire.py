@@ -123,7 +123,7 @@ def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
         p.asset_id,
         best.class_name if best is not None else "" if failed else BACKGROUND,
         0.0 if best is None else best.score,
-        () if failed else features_of(p.features),
+        () if failed else features_of(p.features) if not detector else detector_features_of(p.features),
         p.pair_id,
         p.rollout_id,
         p.latency_ms,
@@ -150,6 +150,11 @@ def features_of(f: serving_pb2.Features) -> tuple[float, ...]:
         *(projections if len(projections) == 8 else _NO_PROJECTIONS),
         f.embedding_norm or (0.0 if f.HasField("embedding_norm") else nan),
     )
+
+
+def detector_features_of(f: serving_pb2.Features) -> tuple[float, ...]:
+    """The same with what only detectors have; without any detection there is no area."""
+    return *features_of(f), f.detection_count, f.box_area if f.HasField("box_area") else nan
 
 
 def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) -> Labelled | None:

@@ -84,7 +84,7 @@ def label(made: serving_pb2.Prediction, place: Place, revision: int = 1) -> Even
         revision=revision,
         labels=drawn(place),
     )
-    origin = labeling_pb2.TASK_ORIGIN_UNIFORM if revision == 1 else 0
+    origin = labeling_pb2.TASK_ORIGIN_UNIFORM if revision == 1 else labeling_pb2.TASK_ORIGIN_UNSPECIFIED
     value = labeling_pb2.AnnotationConfirmed(
         annotation=annotation,
         draw=labeling_pb2.Draw(origin=origin, propensity=1.0 if revision == 1 else 0.0),

@@ -75,6 +75,8 @@ class CameraWatch:
         pooled: Vector | None,
     ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
+        if not self.frames and len(features) != WIDTH:  # A detector's.
+            self.rows = np.zeros((64, len(features)))
         if self.filled == len(self.rows):
             self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
             self.numbers = np.concatenate([self.numbers, np.zeros_like(self.numbers)])
@@ -107,7 +109,7 @@ class CameraWatch:
         self.state = State.OK
         self._remember(rows, numbers)
         self.filled = 0
-        self.rows = np.zeros((self.block, WIDTH))
+        self.rows = np.zeros((self.block, rows.shape[1]))
         self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
 
@@ -255,12 +257,12 @@ class CameraWatch:
         self.state, self.reference, self.bank, self.armed_for = State.LEARNING, None, None, -1.0
         self.profile = None
         self.filled, self.block, self.learning_since = 0, 0, 0.0
-        self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
+        self.rows, self.numbers = np.zeros((64, self.rows.shape[1])), np.zeros(64, dtype=np.int64)
         self.calm, self.quiet_frames, self.trace = [], 0, Trace()
 
     def spread(self) -> Vector | None:
         """The channels' spread in their own units, shape (features,), for other cameras to lean on."""
-        return None if self.reference is None else self.reference.scale[:WIDTH]
+        return None if self.reference is None else self.reference.scales()
 
     def rate(self) -> float:
         """Frames a second, over what the trace remembers."""

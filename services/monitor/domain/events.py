@@ -57,7 +57,7 @@ class Shape(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of
-    `channels.FEATURES`, NaN where absent. `failed`: there is an error instead of an answer.
+    `channels.FEATURES` and, of a detector, `DETECTION`; NaN where absent. `failed`: there is an error, no answer.
     """
 
     at: float

@@ -27,8 +27,12 @@ LEVELS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
 def _row(rng: random.Random, name: str, score: float, x: float, y: float, size: float) -> Row:
-    numbers = (score, x, y, size, size * rng.choice((0.5, 1.0, 1.5)))
-    return (name, *(float(np.float32(number)) for number in numbers))  # type: ignore[return-value]
+    return _rounded(name, score, x, y, size, size * rng.choice((0.5, 1.0, 1.5)))
+
+
+def _rounded(name: str, *numbers: float) -> Row:
+    score, x, y, width, height = (float(np.float32(number)) for number in numbers)
+    return name, score, x, y, width, height
 
 
 def drawn_on(rng: random.Random) -> list[Row]:
@@ -42,15 +46,14 @@ def drawn_on(rng: random.Random) -> list[Row]:
 
 def found_on(rng: random.Random, drawn: Iterable[Row]) -> list[Row]:
     """Most of the boxes, moved a little, some of another class or twice; and some where nothing is. Scores repeat."""
-    found = []
+    found: list[Row] = []
     for name, _, x, y, width, height in drawn:
         for _ in range(rng.choice((0, 1, 1, 1, 2))):
             moved = [x + rng.gauss(0, 3), y + rng.gauss(0, 3), width + rng.gauss(0, 1), height + rng.gauss(0, 1)]
             said = rng.choice(CLASSES) if rng.random() < 0.1 else name
-            score = rng.choice((0.25, 0.5, 0.75, rng.random()))
-            found.append((said, *(float(np.float32(number)) for number in (score, *moved))))
+            found.append(_rounded(said, rng.choice((0.25, 0.5, 0.75, rng.random())), *moved))
     found += [_row(rng, rng.choice(CLASSES), rng.random(), 300, 10, 20) for _ in range(rng.random() < 0.3)]
-    return sorted(found, key=lambda row: -row[1])  # type: ignore[return-value]
+    return sorted(found, key=lambda row: -row[1])
 
 
 def events(seed: int) -> list[Truth]:
