@@ -1,4 +1,4 @@
-"""A detector's predictions: drawn also where nothing was found, suggested with their boxes, named by what people say."""
+"""A detector's predictions: drawn also where nothing was found, and suggested with their boxes."""
 
 from __future__ import annotations
 
