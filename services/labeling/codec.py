@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf.timestamp_pb2 import Timestamp
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.labeling.v1 import labeling_pb2 as pb
+from irisloop.serving.v1 import serving_pb2
 
 from services.common.errors import InvalidMessage
 from services.labeling.domain.model import (
@@ -130,6 +131,8 @@ def reference_message(reference: Reference) -> pb.PredictionReference:
         role=reference.role,
         class_name=reference.class_name,
         score=reference.score,
+        decision_threshold=reference.decision_threshold,
+        detections=[serving_pb2.Detection(**one._asdict()) for one in reference.detections],
     )
 
 

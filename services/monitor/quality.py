@@ -13,6 +13,7 @@ from services.common.errors import InvalidMessage
 from services.monitor import wire_quality as wire
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.detection import Compared, measure_boxes
 from services.monitor.domain.quality.labelfree import Calibration, answered, calibrate, estimate
 from services.monitor.domain.quality.measures import measure, risk
 from services.monitor.domain.quality.tally import Tally
@@ -57,6 +58,7 @@ class _Counts:
     lost: set[tuple[str, str]]
     account: pb.LabelAccount
     alpha: float
+    boxes: dict[Cell, list[Compared]]
 
 
 def _read(engine: Engine, request: pb.GetQualityRequest) -> _Counts:
@@ -74,7 +76,17 @@ def _read(engine: Engine, request: pb.GetQualityRequest) -> _Counts:
         lost=set(book.lost),
         account=wire.account_message(book),
         alpha=engine.policy.quality.alpha,
+        boxes=_boxes(book, lambda cell: (cell.drawn or not request.uniform_only) and chosen(cell), together),
     )
+
+
+def _boxes(
+    book: TruthBook, chosen: Callable[[Cell], bool], together: Callable[[Cell], Cell]
+) -> dict[Cell, list[Compared]]:
+    found: dict[Cell, list[Compared]] = {}
+    for cell, frame in book.compared(chosen):
+        found.setdefault(together(cell), []).append(frame)
+    return found
 
 
 def _calibrations(book: TruthBook, model: str) -> dict[tuple[str, str], Calibration]:
@@ -93,7 +105,8 @@ def _segment(cell: Cell, counts: _Counts) -> pb.Quality:
     found = risk(drawn, counts.alpha)
     message = wire.risk_message(found, 1.0 - counts.alpha, whole, answered(drawn, free.predictions))
     rest.add(drawn)
-    return wire.quality_message(cell, measure(rest), message, free)
+    boxes = measure_boxes(counts.boxes[cell]) if cell in counts.boxes else None
+    return wire.quality_message(cell, measure(rest), message, free, boxes)
 
 
 def _chosen(request: pb.GetQualityRequest, since: int) -> Callable[[Cell], bool]:

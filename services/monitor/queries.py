@@ -153,7 +153,7 @@ def _model_status(watch: ModelWatch) -> pb.ModelStatus:
 
 def _risk(watch: ModelWatch) -> Risk:
     entries = watch.book.choose(lambda e: e.version == watch.version and e.origin == "uniform")
-    return risk.evidence(watch.labels.baseline(), risk.Count.of(e.wrong for e in entries))
+    return risk.evidence(watch.labels.baseline(), risk.Count.of(e.cost for e in entries))
 
 
 def _camera_status(watch: ModelWatch, name: str) -> pb.CameraStatus:

@@ -52,11 +52,13 @@ from services.monitor.domain.events import (
     VersionKnown,
 )
 from services.monitor.domain.probe_events import ProbeRequest
+from services.monitor.domain.quality.boxes import loss, match
 from services.monitor.domain.retraining import derive
 from services.monitor.domain.ticks import Tick
 from services.monitor.wire_fleet import add_handling, assessed_event, camera_known, commanded
 from services.monitor.wire_fleet import evidence_message as evidence_message
 from services.monitor.wire_probe import probe_ended, request_event, reread, word_message
+from services.monitor.wire_quality import BACKGROUND, boxes_of, found_of
 from services.monitor.wire_time import moment as moment
 from services.monitor.wire_time import seconds as seconds
 from services.monitor.wire_time import stamp as stamp
@@ -112,10 +114,10 @@ def _required(value: str, field: str) -> str:
 
 
 def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
-    if p.historical or not (p.error or p.scores):
+    failed, detector = bool(p.error), p.HasField("decision_threshold")
+    if p.historical or not (failed or p.scores or detector):
         return None
-    failed = bool(p.error)
-    best = None if failed else p.scores[0]
+    best = None if failed or not p.scores else p.scores[0]
     return make_seen(
         _at(p.captured_at, delivery),
         delivery.ce_id,
@@ -125,9 +127,9 @@ def _seen(delivery: Delivery[Any], p: serving_pb2.Prediction) -> Seen | None:
         p.role,
         p.camera_id,
         p.asset_id,
-        "" if best is None else best.class_name,
+        best.class_name if best is not None else "" if failed else BACKGROUND,
         0.0 if best is None else best.score,
-        () if failed else features_of(p.features),
+        () if failed else features_of(p.features) if not detector else detector_features_of(p.features),
         p.pair_id,
         p.rollout_id,
         p.latency_ms,
@@ -156,6 +158,11 @@ def features_of(f: serving_pb2.Features) -> tuple[float, ...]:
     )
 
 
+def detector_features_of(f: serving_pb2.Features) -> tuple[float, ...]:
+    """The same with what only detectors have; without any detection there is no area."""
+    return *features_of(f), f.detection_count, f.box_area if f.HasField("box_area") else nan
+
+
 def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) -> Labelled | None:
     a = value.annotation
     if not value.predictions or not (a.labels or a.withdrawn):
@@ -171,9 +178,17 @@ def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) 
         class_name="" if a.withdrawn else a.labels[0].class_name,
         origin=_ORIGINS.get(value.draw.origin, OTHER),
         propensity=value.draw.propensity,
-        predictions=tuple(PredictionOf(p.model, p.version, p.role, p.class_name, p.score) for p in value.predictions),
+        predictions=tuple(_prediction_of(p, a) for p in value.predictions),
         annotator=a.annotated_by,
     )
+
+
+def _prediction_of(p: labeling_pb2.PredictionReference, a: labeling_pb2.Annotation) -> PredictionOf:
+    if not p.HasField("decision_threshold"):
+        return PredictionOf(p.model, p.version, p.role, p.class_name, p.score)
+    drawn, found = boxes_of(a), found_of(p)
+    lost = nan if drawn is None else loss(drawn, found, match(drawn, found), p.decision_threshold)
+    return PredictionOf(p.model, p.version, p.role, p.class_name or BACKGROUND, p.score, lost)
 
 
 def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None:

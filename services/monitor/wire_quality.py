@@ -11,11 +11,18 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
+from services.monitor.domain.quality.boxes import MOST, Boxes, Row
+from services.monitor.domain.quality.detection import BoxMeasure, BoxMeasures
 from services.monitor.domain.quality.labelfree import Estimate
 from services.monitor.domain.quality.measures import ClassMeasure, Measures, RiskMeasure, share
 from services.monitor.domain.quality.truth import UNKNOWN, Said, Truth
 
 _SECOND: Final = 1_000_000
+WHOLE: Final = 0.95
+"""Of a draw so much is answered before its numbers are no longer provisional."""
+_TRIANGLE: Final = 6  # Numbers of the smallest ring.
+BACKGROUND: Final = "background"
+"""The class of a whole image on which there is nothing to draw a box around."""
 
 
 def micros(stamp: Timestamp) -> int:
@@ -42,23 +49,53 @@ def truth_of(value: Any, said_at: datetime) -> Truth | None:
         revision=a.revision,
         class_name=_class_of(a),
         propensity=draw.propensity if uniform else 0.0,
-        said={
-            p.prediction_id or f"{p.model}/{p.role}": Said.of(p.model, p.version, p.role, p.class_name, p.score)
-            for p in value.predictions
-        },
+        said={p.prediction_id or f"{p.model}/{p.role}": _said(p) for p in value.predictions},
+        boxes=boxes_of(a),
     )
+
+
+def _said(p: labeling_pb2.PredictionReference) -> Said:
+    if not p.HasField("decision_threshold"):
+        return Said.of(p.model, p.version, p.role, p.class_name, p.score)
+    return Said.of(p.model, p.version, p.role, "", 0.0, found_of(p), p.decision_threshold)
+
+
+def found_of(p: labeling_pb2.PredictionReference) -> Boxes:
+    """What a detector found, best first."""
+    return Boxes.of((d.class_name, d.score, d.x, d.y, d.width, d.height) for d in p.detections[:MOST])
+
+
+def boxes_of(a: labeling_pb2.Annotation) -> Boxes | None:
+    """What people drew: boxes, and of a polygon the box around it. Of a label for the whole image alone, nothing is
+    drawn where it is the background, and else nothing is known; nor of one that was withdrawn or draws too much.
+    """
+    rows = [row for label in a.labels if (row := _row(label)) is not None]
+    looked = bool(rows) or (bool(a.labels) and all(label.class_name == BACKGROUND for label in a.labels))
+    return Boxes.of(rows) if looked and len(rows) <= MOST and not a.withdrawn else None
+
+
+def _row(label: labeling_pb2.Label) -> Row | None:
+    kind = label.WhichOneof("geometry")
+    if kind == "box":
+        return label.class_name, 1.0, label.box.x, label.box.y, label.box.width, label.box.height
+    if kind is None or len(label.polygon.points) < _TRIANGLE:
+        return None
+    xs, ys = label.polygon.points[::2], label.polygon.points[1::2]
+    return label.class_name, 1.0, min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
 def _class_of(a: labeling_pb2.Annotation) -> str:
     """The class of the whole image; unknown where it was withdrawn, or labels differ or have a place in the image:
-    a prediction names no place, so there is nothing to compare it with.
+    a classifier names no place, so there is nothing to compare it with.
     """
     names = {intern(label.class_name) for label in a.labels}
     placed = any(label.WhichOneof("geometry") for label in a.labels)
     return UNKNOWN if a.withdrawn or placed or len(names) != 1 else names.pop()
 
 
-def quality_message(cell: Cell, m: Measures, risk: pb.RiskEstimate, e: Estimate) -> pb.Quality:
+def quality_message(
+    cell: Cell, m: Measures, risk: pb.RiskEstimate, e: Estimate, boxes: BoxMeasures | None = None
+) -> pb.Quality:
     """One segment."""
     return pb.Quality(
         model=cell.model,
@@ -80,6 +117,7 @@ def quality_message(cell: Cell, m: Measures, risk: pb.RiskEstimate, e: Estimate)
             for b in m.bins
         ],
         risk=risk,
+        boxes=None if boxes is None else _boxes_message(boxes),
         predictions=e.predictions,
         label_free=pb.LabelFreeEstimate(
             confidence=e.confidence,
@@ -104,6 +142,43 @@ def _class_message(one: ClassMeasure) -> pb.ClassQuality:
     )
 
 
+def _boxes_message(m: BoxMeasures) -> pb.BoxQuality:
+    one = m.whole
+    return pb.BoxQuality(
+        frames=m.frames,
+        loss=m.loss,
+        labels=one.labels,
+        predictions=one.predictions,
+        right=one.right,
+        precision=share(one.right, one.predictions) if one.predictions else None,
+        recall=share(one.right, one.labels) if one.labels else None,
+        f1=share(2 * one.right, one.labels + one.predictions),
+        map=one.ap,
+        map50=one.ap50,
+        map75=one.ap75,
+        mae=one.mae,
+        rmse=one.rmse,
+        classes=[_box_class_message(each) for each in m.classes],
+    )
+
+
+def _box_class_message(one: BoxMeasure) -> pb.BoxClassQuality:
+    return pb.BoxClassQuality(
+        class_name=one.class_name,
+        labels=one.labels,
+        predictions=one.predictions,
+        right=one.right,
+        precision=share(one.right, one.predictions) if one.predictions else None,
+        recall=share(one.right, one.labels) if one.labels else None,
+        f1=share(2 * one.right, one.labels + one.predictions),
+        ap=one.ap,
+        ap50=one.ap50,
+        ap75=one.ap75,
+        mae=one.mae,
+        rmse=one.rmse,
+    )
+
+
 def risk_message(r: RiskMeasure, confidence: float, whole: bool, answered: tuple[float, float]) -> pb.RiskEstimate:
     """`whole`: none of the version's labels has left the horizon or come too late; `answered` with its error."""
     return pb.RiskEstimate(
@@ -118,6 +193,7 @@ def risk_message(r: RiskMeasure, confidence: float, whole: bool, answered: tuple
         clipped=r.clipped,
         answered=answered[0],
         answered_error=answered[1],
+        provisional=answered[0] < WHOLE,
     )
 
 

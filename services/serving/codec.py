@@ -13,7 +13,7 @@ from irisloop.topics import DEPLOYMENT_CHANGED, PREDICTION_MADE
 
 from services.common.bus import Event, derive_id
 from services.serving.domain.config import ModelConfig
-from services.serving.domain.features import Answer
+from services.serving.domain.features import Answer, Findings
 from services.serving.domain.ports import Deployment
 from services.serving.domain.predictions import Made
 from services.serving.domain.rollout import Applied
@@ -71,6 +71,8 @@ def asset_prediction(
         prediction.rollout_id, prediction.pair_id = made.rollout_id, asset.id
     prediction.captured_at.CopyFrom(asset.captured_at)
     prediction.predicted_at.FromDatetime(made.predicted_at)
+    if made.answer.found is not None:
+        place_detections(prediction, made.answer.found, asset.width, asset.height)
     if asset.HasField("statistics"):
         prediction.features.pixels.CopyFrom(asset.statistics)
     return Event(
@@ -98,6 +100,29 @@ def message(
         features=features(answer),
         replica=replica,
         error=answer.error,
+    )
+
+
+def place_detections(prediction: pb.Prediction, found: Findings, width: int, height: int) -> None:
+    """Put a detector's boxes in, in pixels of an image of that size; an error instead where that is not known."""
+    if not (width and height):
+        prediction.error = "The asset has no width and height, so boxes have no place in it."
+        prediction.ClearField("scores")
+        return
+    prediction.decision_threshold = found.decision_threshold
+    prediction.features.detection_count = found.count
+    if found.area is not None:
+        prediction.features.box_area = found.area
+    prediction.detections.extend(
+        pb.Detection(
+            class_name=one.class_name,
+            score=one.score,
+            x=one.x * width,
+            y=one.y * height,
+            width=one.width * width,
+            height=one.height * height,
+        )
+        for one in found.detections
     )
 
 

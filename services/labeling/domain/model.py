@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Micros: TypeAlias = int
 CHAMPION = "champion"
+BACKGROUND = "background"
+"""The class of a whole image that says: looked at, and there is nothing to draw a box around."""
 IMPORTED = "import/"
 """What the camera ids of imported folders start with."""
 
@@ -125,9 +127,22 @@ class Draw:
     propensity: float
 
 
+class Detection(NamedTuple):
+    """A box that a detector found, in pixels of the stored image; `score` 0..1."""
+
+    class_name: str
+    score: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A prediction, as far as labels are joined to it."""
+    """A prediction, as far as labels are joined to it. A detector's has a `decision_threshold`, above which detections
+    are its answer; its `class_name` is the best one's, "" where there is none.
+    """
 
     prediction_id: str
     model: str
@@ -135,11 +150,15 @@ class Reference:
     role: str
     class_name: str
     score: float
+    detections: tuple[Detection, ...] = ()
+    decision_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A prediction that tasks may be drawn from; `margin` 0..1, largest minus second largest probability."""
+    """A prediction that tasks may be drawn from; `margin` 0..1, largest minus second largest probability, of a detector
+    how near a score comes to the decision threshold.
+    """
 
     reference: Reference
     asset_id: str
@@ -183,8 +202,8 @@ class Dataset:
         return any(fnmatchcase(camera_id, pattern) for pattern in self.cameras)
 
     def takes(self, camera_id: str, class_name: str) -> bool:
-        """Whether an asset of that camera and class belongs."""
-        return class_name in self.class_names and self.has_camera(camera_id)
+        """Whether an asset of that camera and class belongs; a detector that found nothing names no class."""
+        return (not class_name or class_name in self.class_names) and self.has_camera(camera_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from services.common.errors import InvalidMessage
 from services.common.metrics import LABELING_ANNOTATIONS, LABELING_ANSWERS
-from services.labeling.domain.model import Annotation, Asset, Label, Origin, Source, State, Task
+from services.labeling.domain.model import BACKGROUND, Annotation, Asset, Label, Origin, Source, State, Task
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.domain.queue import by_priority
 from services.labeling.errors import UnknownClass, UnknownTask
@@ -124,7 +124,7 @@ class _Answering:
             if task is None:
                 raise UnknownTask(f"There is no task {answer.task_id[:64]!r}.", field=f"answers[{place}].task_id")
             for label in answer.labels:
-                if label.class_name not in classes.get(task.dataset, ()):
+                if label.class_name not in classes.get(task.dataset, ()) and not _is_empty(task, label):
                     raise UnknownClass(
                         f"Dataset {task.dataset!r} has no class {label.class_name!r}.",
                         field=f"answers[{place}].labels",
@@ -165,6 +165,13 @@ class _Answering:
 
 def _is_old(task: Task) -> bool:
     return task.draw.origin is Origin.PROBE
+
+
+def _is_empty(task: Task, label: Label) -> bool:
+    """Whether it says that a detector's frame shows nothing: no class of the dataset needs to be there for that."""
+    boxed = label.box is not None or label.polygon is not None
+    asked = task.suggestion is not None and task.suggestion.decision_threshold is not None
+    return asked and not boxed and label.class_name == BACKGROUND
 
 
 def _with_classes(ledger: Ledger, tasks: Sequence[Task]) -> list[Task]:

@@ -14,7 +14,7 @@ from irisloop.topics import ASSET_DELETED, ASSET_STORED, DRIFT_DETECTED, PREDICT
 from services.common.bus import Bus, Delivery, Subscription
 from services.common.errors import InvalidMessage, PoisonedDelivery
 from services.labeling import codec
-from services.labeling.domain.model import Prediction, Reference
+from services.labeling.domain.model import Detection, Prediction, Reference
 from services.labeling.domain.probe import Probe
 from services.labeling.handlers.assets import AssetHandlers
 from services.labeling.handlers.draws import DrawHandlers
@@ -86,15 +86,15 @@ def _deleted(delivery: Delivery[ingest_pb2.AssetDeleted]) -> tuple[str, str]:
 
 def prediction(message: serving_pb2.Prediction) -> Prediction | None:
     """None for what no task is drawn from. Raises `InvalidMessage` without the fields that identify it."""
-    if message.role == DIRECT or not message.asset_id or message.historical or message.error or not message.scores:
+    answered = message.scores or message.HasField("decision_threshold")
+    if message.role == DIRECT or not message.asset_id or message.historical or message.error or not answered:
         return None
     if not (message.id and message.model and message.role and message.camera_id and message.HasField("captured_at")):
         raise InvalidMessage(
             "A prediction needs `id`, `model`, `role`, `camera_id` and `captured_at`.", field="prediction"
         )
-    best = message.scores[0]
     return Prediction(
-        Reference(message.id, message.model, message.version, message.role, best.class_name, best.score),
+        _reference(message),
         message.asset_id,
         message.camera_id,
         codec.micros(message.captured_at),
@@ -102,7 +102,18 @@ def prediction(message: serving_pb2.Prediction) -> Prediction | None:
     )
 
 
+def _reference(message: serving_pb2.Prediction) -> Reference:
+    best = message.scores[0] if message.scores else serving_pb2.Score()
+    said = (message.id, message.model, message.version, message.role, best.class_name, best.score)
+    if not message.HasField("decision_threshold"):
+        return Reference(*said)
+    found = tuple(Detection(d.class_name, d.score, d.x, d.y, d.width, d.height) for d in message.detections)
+    return Reference(*said, found, message.decision_threshold)
+
+
 def _margin(message: serving_pb2.Prediction) -> float:
+    if message.HasField("decision_threshold"):
+        return min((abs(d.score - message.decision_threshold) for d in message.detections), default=1.0)
     if message.features.HasField("margin"):
         margin = message.features.margin
     else:

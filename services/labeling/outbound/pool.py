@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from services.labeling.domain.model import CHAMPION, Asset, Micros, Prediction, Reference, StoredObject
 from services.labeling.outbound import tables
+from services.labeling.outbound.boxes import boxes_of, boxes_text
 from services.labeling.outbound.tables import insert_new, insert_or_replace
 
 PRUNED_AT_ONCE = 5_000
@@ -149,11 +150,12 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "class_name": reference.class_name,
         "score": reference.score,
         "margin": prediction.margin,
+        "boxes": boxes_text(reference),
         "camera_id": prediction.camera_id,
         "captured_at": prediction.captured_at,
     }
 
 
 def _prediction(row: Row[Any]) -> Prediction:
-    reference = Reference(row.id, row.model, row.version, row.role, row.class_name, row.score)
+    reference = Reference(row.id, row.model, row.version, row.role, row.class_name, row.score, **boxes_of(row.boxes))
     return Prediction(reference, row.asset_id, row.camera_id, row.captured_at, row.margin)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from services.labeling.domain.model import Draw, Micros, Origin, Reference, State, StoredObject, Task
 from services.labeling.outbound import tables
+from services.labeling.outbound.boxes import boxes_of, boxes_text
 from services.labeling.outbound.tables import PENDING, insert_new
 
 
@@ -142,6 +143,7 @@ def _row(task: Task) -> dict[str, Any]:
         "role": suggestion.role,
         "class_name": suggestion.class_name,
         "score": suggestion.score,
+        "boxes": boxes_text(suggestion),
         "dataset": task.dataset,
         "cause": task.cause,
         "created_at": task.created_at,
@@ -151,7 +153,8 @@ def _row(task: Task) -> dict[str, Any]:
 
 
 def _task(row: Row[Any], stored: StoredObject | None = None) -> Task:
-    suggestion = Reference(row.prediction_id, row.model, row.version, row.role, row.class_name, row.score)
+    said = (row.prediction_id, row.model, row.version, row.role, row.class_name, row.score)
+    suggestion = Reference(*said, **boxes_of(row.boxes))
     return Task(
         id=row.id,
         asset_id=row.asset_id,

@@ -19,6 +19,7 @@ from services.local.cli import (
     monitor,
     monitor_gaps,
     monitor_incidents,
+    monitor_quality,
     monitor_replays,
     serving,
     topics,
@@ -51,6 +52,7 @@ lineage.add_to(app)
 serving.add_to(app)
 app.add_typer(cameras.app, name="cameras")
 app.add_typer(models.app, name="models")
+monitor_quality.add_to(monitor.app)
 monitor_replays.add_to(monitor.app)
 monitor_incidents.add_to(monitor.app)
 monitor_gaps.add_to(monitor.app)

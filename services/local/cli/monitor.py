@@ -14,7 +14,7 @@ from services.local.cli.session import answer_of, console, open_session, show_js
 from services.local.errors import LocalError
 
 app = typer.Typer(
-    help="Monitor: status, history, explain, plot, report; policy, backtest, rebuild.", no_args_is_help=True
+    help="Monitor: status, history, explain, quality, plot, report; policy, backtest, rebuild.", no_args_is_help=True
 )
 Model = Annotated[str, typer.Option("--model", help="The model's name.")]
 AnyModel = Annotated[str, typer.Option("--model", help="Only this model.")]
@@ -42,7 +42,7 @@ class Kind(StrEnum):
 @app.command("status")
 def status(model: AnyModel = "", as_json: AsJson = False) -> None:
     """Show how each model and camera stands, and which channels are furthest from normal."""
-    found = _ask("/api/v1/status", {"model": model})
+    found = ask("/api/v1/status", {"model": model})
     if as_json:
         show_json(found)
         return
@@ -73,7 +73,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List alarms, the newest first: cause, harm and shape, and how they ended."""
-    found = _ask("/api/v1/incidents", {"model": model, "since": _when(since), "limit": limit})
+    found = ask("/api/v1/incidents", {"model": model, "since": when(since), "limit": limit})
     if as_json:
         show_json(found)
         return
@@ -95,7 +95,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say why there was an alarm: channels, since when, frames before and after, what would clear it."""
-    found = _ask(f"/api/v1/explanations/{alert}", {})
+    found = ask(f"/api/v1/explanations/{alert}", {})
     if as_json:
         show_json(found)
         return
@@ -133,10 +133,10 @@ def predictions(
     """List single predictions, the newest frames first."""
     asked = {
         "model": model, "version": version, "role": role, "camera_id": camera, "class_name": class_name,
-        "min_score": min_score, "max_score": max_score, "since": _when(since), "limit": limit, "page_token": page,
-        **_end(until),
+        "min_score": min_score, "max_score": max_score, "since": when(since), "limit": limit, "page_token": page,
+        **end(until),
     }  # fmt: skip
-    found = _ask("/api/v1/predictions", asked)
+    found = ask("/api/v1/predictions", asked)
     if as_json:
         show_json(found)
         return
@@ -171,8 +171,8 @@ def plot(
     if form not in ("svg", "png"):
         raise LocalError(f"{output}: a plot is written to a file that ends in .svg or .png.")
     asked = {
-        "model": model, "camera_id": camera, "version": version, "channel": channel or [], "since": _when(since),
-        **_end(until),
+        "model": model, "camera_id": camera, "version": version, "channel": channel or [], "since": when(since),
+        **end(until),
     }  # fmt: skip
     _write(output, _fetch(f"/api/v1/plots/{kind.value}.{form}", asked))
 
@@ -186,11 +186,11 @@ def report(
     until: Until = "",
 ) -> None:
     """Write one self-contained HTML page: verdict, incidents, accuracy, channels, decisions, and what is unknown."""
-    asked = {"model": model, "camera_id": camera, "since": _when(since), **_end(until)}
+    asked = {"model": model, "camera_id": camera, "since": when(since), **end(until)}
     _write(output, _fetch("/api/v1/report", {**asked, "assets_url": open_session().url("ingest")}))
 
 
-def _ask(path: str, asked: dict[str, Any]) -> Any:
+def ask(path: str, asked: dict[str, Any]) -> Any:
     async def ask() -> Any:
         async with open_session().http("monitor") as client:
             return answer_of(await client.get(path, params=asked))
@@ -217,11 +217,11 @@ def _write(file: Path, content: bytes) -> None:
     console().print(f"Written: {file} ({len(content):,} bytes).")
 
 
-def _end(until: str) -> dict[str, str]:
-    return {"until": _when(until)} if until else {}
+def end(until: str) -> dict[str, str]:
+    return {"until": when(until)} if until else {}
 
 
-def _when(text: str) -> str:
+def when(text: str) -> str:
     """RFC 3339, from that or from how long ago. Raises `LocalError`."""
     ago = _AGO.fullmatch(text)
     if ago is not None:

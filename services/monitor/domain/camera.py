@@ -87,6 +87,8 @@ class CameraWatch:
         beginning: Beginning,
     ) -> bool:
         """Take a frame; True when it completed a block (or the reference), so that the state may have changed."""
+        if not self.frames and len(features) != WIDTH:  # A detector's.
+            self.rows = np.zeros((64, len(features)))
         if self.filled == len(self.rows):
             self.rows = np.concatenate([self.rows, np.zeros_like(self.rows)])
             self.numbers = np.concatenate([self.numbers, np.zeros_like(self.numbers)])
@@ -127,7 +129,7 @@ class CameraWatch:
             return False
         self._begin(reference, rows, numbers, policy, beginning)
         self.provisional, self.filled = False, 0
-        self.rows = np.zeros((self.block, WIDTH))
+        self.rows = np.zeros((self.block, rows.shape[1]))
         self.numbers = np.zeros(self.block, dtype=np.int64)
         return True
 
@@ -319,7 +321,7 @@ class CameraWatch:
         self.gate, self.profile = None, None
         self.provisional, self.judged, self.accepted = False, 0, True
         self.filled, self.block, self.learning_since = 0, 0, 0.0
-        self.rows, self.numbers = np.zeros((64, WIDTH)), np.zeros(64, dtype=np.int64)
+        self.rows, self.numbers = np.zeros((64, self.rows.shape[1])), np.zeros(64, dtype=np.int64)
         self.calm, self.quiet_frames, self.trace = [], 0, Trace(generation=self.trace.generation + 1)
 
     def rest(self) -> None:

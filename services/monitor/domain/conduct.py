@@ -15,9 +15,11 @@ from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.gather import gather
 from services.monitor.domain.fleet.suspicion import ANNOTATOR, hears_out, read_scope
 from services.monitor.domain.harm import baseline_until, read_labels
+from services.monitor.domain.labels import cost
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probing import ask, judge
+from services.monitor.domain.revising import revise
 from services.monitor.domain.risk import Count
 from services.monitor.domain.telling import alert, say, what
 
@@ -30,6 +32,7 @@ def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterato
         watch.gathered = seen
         gather(watch, board, now, policy)
         yield from assess(watch, board, now)
+    yield from revise(watch, now, policy)
     for case in list(watch.cases):
         yield from _go_on(watch, case, board, now, policy)
 
@@ -150,6 +153,8 @@ def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: boo
     if incident is not None:
         watch.remember(incident)
         yield DriftFound(now, case.traceparent, incident, case.revision)
+    if (ground := watch.grounds.get(case.id)) is not None:
+        ground.revision, ground.traceparent = case.revision, case.traceparent
 
 
 def label_evidence(watch: ModelWatch) -> Evidence | None:
@@ -157,7 +162,7 @@ def label_evidence(watch: ModelWatch) -> Evidence | None:
     detector = watch.labels.error
     if detector is None:
         return None
-    recent = Count.of(o is not None for o in watch.labels.recent)
+    recent = Count.of(map(cost, watch.labels.recent))
     base = watch.labels.baseline().error
     spread = max((base * (1.0 - base)) ** 0.5, 1e-6)
     return Evidence(

@@ -59,7 +59,7 @@ class Shape(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of
-    `channels.FEATURES`, NaN where absent. `failed`: there is an error instead of an answer.
+    `channels.FEATURES` and, of a detector, `DETECTION`; NaN where absent. `failed`: there is an error, no answer.
     """
 
     at: float
@@ -81,13 +81,16 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class PredictionOf:
-    """The prediction a label is compared with."""
+    """The prediction a label is compared with. A detector's has a `loss`, 0..1 (`quality.boxes.loss`), NaN where the
+    label draws no boxes; a classifier's is told by the classes.
+    """
 
     model: str
     version: str
     role: str
     class_name: str
     score: float
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from services.monitor.domain.case import Case
 from services.monitor.domain.events import UNIFORM, Cause, Harm, Scope, State
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.suspicion import date_labels, doubt
+from services.monitor.domain.ground import Ground
 from services.monitor.domain.labels import Joined, Pair, affected_pairs, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -15,6 +16,7 @@ from services.monitor.domain.probing import awaited, take_as_inputs
 from services.monitor.domain.risk import Count
 
 _MORE = 1.25
+_HELD = 20  # Verdicts of a model that are held to their labels, the newest ones.
 _TELLING = 3  # So many labels more on one side decide: the odds are some hundred to one.
 _PRIOR = 20.0  # Labels' worth that a class is believed to be as often wrong as all are.
 
@@ -42,7 +44,7 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     )
     level = case.began_at if fresh_only else case.level_since
     settled = [e for e in since if level and e.captured_at >= level]
-    return watch.labels.report.plus(Count.of(e.wrong for e in before)), since, settled
+    return watch.labels.report.plus(Count.of(e.cost for e in before)), since, settled
 
 
 def baseline_until(watch: ModelWatch, case: Case) -> float:
@@ -58,6 +60,8 @@ def read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     if case.harm is not Harm.CROSSED:
         labels = case.risk.current_labels if case.risk else 0.0
         case.harm = _insist(case, found, labels)
+        if case.harm is not Harm.UNKNOWN:
+            hold(watch, case)
     if case.harm is not Harm.CROSSED:
         return
     if case.state is not State.CONFIRMED:
@@ -68,12 +72,39 @@ def read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy:
 
 def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     before, since, settled = counts(watch, case)
-    now, level = Count.of(e.wrong for e in since), Count.of(e.wrong for e in settled)
+    now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     case.undecidable = risk.undecidable(before, level, policy.harm)
-    if case.harm is Harm.CROSSED or _focused(watch, case, since, policy):
+    if case.harm is Harm.CROSSED or focused(watch, case, since, policy):
         return Harm.CROSSED
     return risk.verdict(before, now, level, policy.harm)
+
+
+def hold(watch: ModelWatch, case: Case) -> None:
+    """Remember what the verdict on an incident rests on."""
+    labels = case.cause is Cause.LABELS
+    names = {name for pair in watch.labels.suspects() for name in pair} if labels else set()
+    ground = Ground(
+        incident_id=case.id,
+        version=case.version,
+        harm=case.harm,
+        number=watch.book.count,
+        until=baseline_until(watch, case),
+        began=case.began_at,
+        level=case.began_at if labels else case.level_since,
+        told=case.detected_at if labels else 0.0,
+        cameras=tuple(case.cameras),
+        doubted=tuple(watch.doubted),
+        names=tuple(sorted(names)),
+    )
+    prior = Count(_PRIOR * watch.labels.baseline().error, _PRIOR)
+    ground.counts = [watch.labels.report, Count(), Count(), prior, Count()]
+    for entry in watch.book.choose(lambda e: e.version == case.version):
+        ground.add(entry)
+    watch.grounds.pop(case.id, None)
+    watch.grounds[case.id] = ground
+    while len(watch.grounds) > _HELD:
+        del watch.grounds[next(iter(watch.grounds))]
 
 
 def _confirm(watch: ModelWatch, case: Case, now: float, policy: Policy) -> None:
@@ -114,7 +145,7 @@ def _insist(case: Case, found: Harm, labels: float) -> Harm:
     return Harm.CROSSED if labels >= _MORE * case.suspected else Harm.UNKNOWN
 
 
-def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
+def focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
     """Whether a change of labels hurts where it is suspected: among predictions of the confused classes."""
     names = {name for pair in watch.labels.suspects() for name in pair} if case.cause is Cause.LABELS else set()
     if not names:

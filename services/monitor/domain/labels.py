@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from math import sqrt
+from math import isnan, sqrt
+from typing import TypeAlias
 
 import numpy as np
 
@@ -23,6 +24,13 @@ _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two cl
 _PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
 
 Pair = tuple[str, str]
+Outcome: TypeAlias = Pair | float | None
+"""The two classes that were confused, or a detector's loss on a frame, above 0 and at most 1; None: it was right."""
+
+
+def cost(outcome: Outcome) -> float:
+    """0..1."""
+    return outcome if isinstance(outcome, float) else float(outcome is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,32 @@ class Joined:
     origin: str
     number: int = 0
     annotator: str = ""
+    loss: float | None = None
+    """A detector's on this frame, 0..1; None for a classifier."""
+    first: int = -1
+    """The number of the asset's first label; -1 where it was heard before this was kept."""
 
     @property
     def wrong(self) -> bool:
-        """Whether label and prediction differ."""
-        return self.predicted != self.truth
+        """Whether label and prediction differ; of a detector in any box."""
+        return self.predicted != self.truth if self.loss is None else self.loss > 0.0
+
+    @property
+    def cost(self) -> float:
+        """0..1: how wrong it is."""
+        return float(self.wrong) if self.loss is None else self.loss
+
+    @property
+    def confused(self) -> bool:
+        """Whether a classifier took one class for another."""
+        return self.loss is None and self.wrong
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the watch over errors hears of it."""
+        if not self.wrong:
+            return None
+        return self.pair if self.loss is None else self.loss
 
     @property
     def pair(self) -> Pair:
@@ -70,9 +99,11 @@ class LabelBook:
         if reference is None or (known is not None and known.revision >= label.revision):
             return None
         origin = known.origin if known is not None and label.origin == OTHER else label.origin
+        unknown = reference.loss is not None and isnan(reference.loss)
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
-            reference.version, reference.class_name, label.class_name, origin, self.count, label.annotator,
+            reference.version, reference.class_name, "" if unknown else label.class_name, origin, self.count,
+            label.annotator, None if unknown else reference.loss, self.count if known is None else known.first,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)
@@ -97,7 +128,7 @@ class LabelWatch:
     report: Count = field(default_factory=Count)
     base: Count = field(default_factory=Count)
     base_pairs: dict[Pair, float] = field(default_factory=dict)
-    recent: list[Pair | None] = field(default_factory=list)
+    recent: list[Outcome] = field(default_factory=list)
     error: Detector | None = None
     chosen: str = ""
     """The policy's words for `error`; where it names another one, that takes its place."""
@@ -106,7 +137,7 @@ class LabelWatch:
     classes: set[str] = field(default_factory=set)
     labels: int = 0
     trigger: tuple[str, str] = ("", "")
-    aside: list[Pair | None] = field(default_factory=list)
+    aside: list[Outcome] = field(default_factory=list)
 
     def baseline(self) -> Count:
         """The error known so far: the held-out report's and the labels' that came before the newest."""
@@ -120,7 +151,7 @@ class LabelWatch:
             self._feed(joined, policy)
         if self.alarmed():
             return
-        self.recent.append(joined.pair if joined.wrong else None)
+        self.recent.append(joined.outcome)
         if self.baseline().labels < policy.baseline:
             self._believe(1)
         else:
@@ -128,7 +159,7 @@ class LabelWatch:
 
     def set_aside(self, joined: Joined) -> None:
         """A label that an open incident explains: it raises no alarm, and counts if the incident proves harmless."""
-        self.aside.append(joined.pair if joined.wrong else None)
+        self.aside.append(joined.outcome)
         del self.aside[:-_WAITING]
 
     def _lag(self) -> int:
@@ -147,9 +178,9 @@ class LabelWatch:
         if most <= 0:
             return
         believed, self.recent = self.recent[:most], self.recent[most:]
-        self.base = self.base.plus(Count.of(o is not None for o in believed))
+        self.base = self.base.plus(Count.of(map(cost, believed)))
         for outcome in believed:
-            if outcome is not None:
+            if isinstance(outcome, tuple):
                 self.base_pairs[outcome] = self.base_pairs.get(outcome, 0) + 1
         if isinstance(self.error, Basing):
             self.error.rebase(self._error_rate())
@@ -183,15 +214,15 @@ class LabelWatch:
         return count * (count - 1) / 2
 
     def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
-        wrong = np.array([float(joined.wrong)])
+        wrong = np.array([joined.cost])
         self._of_policy(policy).update(wrong)
         if self.adwin is None:
             self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
         self.adwin.update(wrong)
-        if joined.wrong and joined.pair not in self.pairs:
+        if joined.confused and joined.pair not in self.pairs:
             self.pairs[joined.pair] = self._new_pair(joined.pair, policy)
         for pair, detector in self.pairs.items():
-            detector.update(np.array([float(joined.wrong and joined.pair == pair)]))
+            detector.update(np.array([float(joined.confused and joined.pair == pair)]))
 
     def _of_policy(self, policy: LabelPolicy) -> Detector:
         """The detector that the policy names, a new one where it names another than it did."""
@@ -225,7 +256,7 @@ class LabelWatch:
         heard = (d for d in (self.adwin, self.error) if d is not None and not _is_one_sided(d))
         if not self.recent or not any(bool(d.alarmed()[0]) for d in heard):
             return False
-        return Count.of(o is not None for o in self.recent).error > self.baseline().error
+        return Count.of(map(cost, self.recent)).error > self.baseline().error
 
     def alarmed(self) -> bool:
         """Whether the labelled error, or a pair of classes, got worse."""
@@ -286,7 +317,7 @@ def affected_pairs(entries: Iterable[Joined], watch: LabelWatch) -> list[Pair]:
     listed = list(entries)
     counts: dict[Pair, int] = {}
     for entry in listed:
-        if entry.wrong:
+        if entry.confused:
             counts[entry.pair] = counts.get(entry.pair, 0) + 1
     found = []
     for pair, hits in sorted(counts.items()):
@@ -302,7 +333,7 @@ def swapped_pairs(entries: Iterable[Joined]) -> list[Pair]:
     A picture that got worse confuses classes too, but sends both the same way.
     """
     seen: dict[str, dict[str, int]] = {}
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.loss is None):
         row = seen.setdefault(entry.truth, {})
         row[entry.predicted] = row.get(entry.predicted, 0) + 1
 

@@ -23,6 +23,7 @@ from services.monitor.domain.events import (
     VersionKnown,
 )
 from services.monitor.domain.fleet.patience import steps_of
+from services.monitor.domain.ground import Ground
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.lineup import Kept, References, champion_before, exchange, keep
 from services.monitor.domain.policy import Policy
@@ -76,6 +77,8 @@ class ModelWatch:
     incidents: list[Incident] = field(default_factory=list)
     decisions: list[Request | Refusal] = field(default_factory=list)
     trial: Trial | None = None
+    grounds: dict[str, Ground] = field(default_factory=dict)
+    """What the newest verdicts on harm rest on, by incident."""
 
     def see(self, item: Seen, policy: Policy) -> bool:
         """Take a prediction; True when the champion has changed with it: the caller closes what is open, then
@@ -133,11 +136,14 @@ class ModelWatch:
     def label(self, item: Labelled, policy: Policy) -> Joined | None:
         """Take a label; the one joined to it when it is news about the present champion."""
         self.book.capacity = policy.labels.remembered
-        first = item.asset_id not in self.book.entries
+        known = self.book.entries.get(item.asset_id)
         joined = self.book.join(item, self.model)
+        if joined is not None and known is not None:
+            for ground in self.grounds.values():
+                ground.amend(known, joined)
         if joined is None or not joined.truth or joined.version != self.version:
             return None
-        if first and joined.origin == UNIFORM:
+        if known is None and joined.origin == UNIFORM:
             self._watch_label(joined, policy)
             if self.labels.alarmed() and not self.labels.trigger[0]:
                 self.labels.trigger = (item.asset_id, item.traceparent)

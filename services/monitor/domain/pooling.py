@@ -79,7 +79,7 @@ class Pool:
         known = list(cameras)
         if not known:
             return None
-        scale: Vector = np.sqrt(np.mean(np.square([one.reference.scale[:WIDTH] for one in known]), axis=0))
+        scale: Vector = np.sqrt(np.mean(np.square([one.reference.scales() for one in known]), axis=0))
         known = list(islice(known, _MOST))
         references = [one.reference for one in known]
         spreads = np.log([r.scale[:WIDTH] * r.deviation[:WIDTH] for r in references])

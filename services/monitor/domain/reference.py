@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from services.monitor.domain.channels import FEATURES, WIDTH
+from services.monitor.domain.channels import names
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.policy import ChannelPolicy, ReferencePolicy
 from services.monitor.domain.runlength import correlation_time
@@ -47,13 +47,17 @@ class Reference:
 
     def standardise(self, rows: Vector, classes: NDArray[np.int64]) -> Vector:
         """Frames of shape (n, features) and their class numbers as (n, channels); NaN where a feature is absent."""
-        values = np.empty((len(rows), len(self.centre)))
-        values[:, :WIDTH] = rows
-        values[:, WIDTH:] = classes[:, None] == self.kept
+        values, width = np.empty((len(rows), len(self.centre))), rows.shape[1]
+        values[:, :width] = rows
+        values[:, width:] = classes[:, None] == self.kept
         values -= self.centre
         values /= self.scale
         np.maximum(values, -self.clip, out=values)
         return np.minimum(values, self.clip, out=values)
+
+    def scales(self) -> Vector:
+        """Spread of the features in their own units, shape (features,)."""
+        return self.scale[: len(self.scale) - len(self.kept)]
 
     def effective(self) -> float:
         """How many independent frames the reference is worth."""
@@ -135,15 +139,16 @@ def _measure(
         present = np.isfinite(rows).mean(axis=0) > 0.5
         full = np.concatenate([np.where(present[None, :], rows, 0.0), shares], axis=1)
         centre, spread = np.nanmean(full, axis=0), np.nanstd(full, axis=0)
-    spread[:WIDTH] = _pool(spread[:WIDTH], pooled, len(rows), learning.pooled)
+    width, features = rows.shape[1], names(rows.shape[1])
+    spread[:width] = _pool(spread[:width], pooled, len(rows), learning.pooled)
     floor = np.where(
-        [n.startswith("pixels.") for n in FEATURES] + [True] * len(kept), _FLOOR, _FLOOR * np.abs(centre) + 1e-6
+        [n.startswith("pixels.") for n in features] + [True] * len(kept), _FLOOR, _FLOOR * np.abs(centre) + 1e-6
     )
     scale = np.maximum(spread, floor)
     values = np.clip((full - centre) / scale, -policy.clip, policy.clip)
     rho = _correlation(values)
     return Reference(
-        names=(*FEATURES, *(f"class.{classes[i]}" for i in kept)),
+        names=(*features, *(f"class.{classes[i]}" for i in kept)),
         kept=np.array(kept, dtype=np.int64),
         centre=centre,
         scale=scale,

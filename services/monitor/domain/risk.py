@@ -25,14 +25,18 @@ def wilson(wrong: float, labels: float, deviations: float) -> tuple[float, float
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Wrong answers among labels; both may be fractions, where a report lends its weight."""
+    """Wrong answers among labels; both may be fractions: reports lend their weight, detectors are wrong in part.
+
+    Bounds for a share hold for such losses in 0..1 too, and are then wider than need be: no spread is larger than that
+    of losses of 0 and 1 with the same mean.
+    """
 
     wrong: float = 0.0
     labels: float = 0.0
 
     @classmethod
-    def of(cls, outcomes: Iterable[bool]) -> Count:
-        """Count what is True as wrong."""
+    def of(cls, outcomes: Iterable[float]) -> Count:
+        """Of losses 0..1; True is wrong."""
         listed = list(outcomes)
         return cls(float(sum(listed)), float(len(listed)))
 

@@ -64,8 +64,11 @@ def what(case: Case) -> str:
 
 
 def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
-    """`code` is opened, page, concept, fault, closed, or that a person is awaited: each is told of once."""
+    """`code` is opened, page, concept, fault, closed, that a person is awaited, or which revision takes a verdict back:
+    each is told of once.
+    """
     case.alerts.append(code)
-    kind = code if code in ("opened", "closed") else "escalated"
+    word = code.partition(" ")[0]
+    kind = word if word in ("opened", "closed", "revised") else "escalated"
     case.note(now, f"told ({severity})", why=summary)
     return Alert(now, case.traceparent, derive("alert", case.id, code), case.model, case.id, severity, summary, kind)

@@ -10,6 +10,7 @@ from typing import Final
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import quality, wire
+from services.monitor.domain.channels import has_frames
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import CHAMPION, Evidence, Incident
 from services.monitor.domain.history import Decided, History, Line, Release, Span
@@ -189,7 +190,7 @@ def _evidence(engine: Engine, model: str) -> list[Evidence]:
 def _telling(incidents: Sequence[Incident], evidence: Sequence[Evidence]) -> list[str]:
     """The channels that moved furthest, in incidents first, then of what is watched now."""
     told = [e for incident in incidents for e in incident.evidence]
-    names = [e.channel for several in (told, evidence) for e in furthest(several) if e.channel != "labelled_error"]
+    names = [e.channel for several in (told, evidence) for e in furthest(several) if has_frames(e.channel)]
     return list(dict.fromkeys([*names, *_USUAL]))[:CHANNELS]
 
 

@@ -11,6 +11,7 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.common.errors import Unavailable
 from services.monitor import wire
+from services.monitor.domain.channels import has_frames
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
 from services.monitor.domain.history import Example, History, Near, Span
@@ -184,7 +185,7 @@ async def _frames(history: History, incident: Incident) -> tuple[list[pb.Example
 
 def _telling(incident: Incident) -> Evidence | None:
     """The channel that moved furthest; None where labels tell."""
-    inputs = [e for e in incident.evidence if e.channel != "labelled_error"]
+    inputs = [e for e in incident.evidence if has_frames(e.channel)]
     if incident.cause is Cause.LABELS or not inputs:
         return None
     return max(inputs, key=lambda e: abs(e.shift_sigma))

@@ -23,6 +23,32 @@ SEED: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Detection:
+    """One thing found; the box is in shares of the image's width and height, 0..1, origin top left."""
+
+    class_name: str
+    score: float
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a detector found in an image."""
+
+    detections: tuple[Detection, ...]
+    """Best first, at most 100."""
+    decision_threshold: float
+    """Those that score at least this are the answer."""
+    count: int
+    """How many are, also beyond the 100."""
+    area: float | None
+    """Their mean area as a share of the image; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One image's answer; a feature is None (or empty) where the model does not give it."""
 
@@ -38,10 +64,12 @@ class Answer:
     embedding_norm: float | None = None
     error: str = ""
     """Why there is no answer."""
+    found: Findings | None = None
+    """Of a detector."""
 
 
 def answers(card: ModelCard, outputs: Mapping[str, NDArray[Any]]) -> list[Answer]:
-    """One answer a row of the card's outputs ([N, classes], and [N, D] for the embedding)."""
+    """One answer a row of a classifier's outputs ([N, classes], and [N, D] for the embedding)."""
     scores = np.asarray(outputs[card.scores], dtype=np.float64)
     embedding = np.asarray(outputs[card.embedding], dtype=np.float64) if card.embedding else None
     finite = np.asarray(np.isfinite(scores).all(axis=1))
@@ -50,11 +78,16 @@ def answers(card: ModelCard, outputs: Mapping[str, NDArray[Any]]) -> list[Answer
     safe = np.where(finite[:, None], scores, 0.0)
     chances = softmax(safe / card.temperature) if card.logits else safe
     energies = -log_sum_exp(safe) if card.logits else None
-    projected = norms = None
-    if embedding is not None:
-        solid = np.where(finite[:, None], embedding, 0.0)
-        projected, norms = solid @ directions(solid.shape[1]), np.linalg.norm(solid, axis=1)
+    projected, norms = embedded(embedding, finite)
     return _rows(card, finite, chances, energies, projected, norms)
+
+
+def embedded(embedding: Floats | None, finite: NDArray[np.bool_]) -> tuple[Floats | None, Floats | None]:
+    """[N, 8] projections and [N] norms of an embedding [N, D]; of its `finite` rows alone, None without one."""
+    if embedding is None:
+        return None, None
+    solid = np.where(finite[:, None], embedding, 0.0)
+    return solid @ directions(solid.shape[1]), np.linalg.norm(solid, axis=1)
 
 
 def confidences(card: ModelCard, scores: NDArray[Any]) -> Floats:

@@ -36,13 +36,17 @@ class Note:
     def rows(self) -> int:
         """Images in the call, each of which becomes an event; 1 where nobody described the model."""
         card = self.version.card
-        return len(self.outputs[card.scores]) if card and self.outputs else 1
+        return len(self.outputs[card.outputs[0]]) if card and self.outputs else 1
 
 
 def described(version: Version, outputs: Arrays) -> Arrays:
     """The outputs that an event is made of."""
     card = version.card
-    return {name: outputs[name] for name in (card.scores, card.embedding) if name} if card and outputs else {}
+    if card is None or not outputs:
+        return {}
+    if card.detection is not None and not version.config.max_batch_size:
+        return {}  # A row is a detection here, not an image.
+    return {name: outputs[name] for name in card.outputs if name}
 
 
 class Notes(Protocol):

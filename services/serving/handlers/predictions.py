@@ -16,13 +16,14 @@ from services.common.bus import derive_id
 from services.common.errors import IrisloopError, Transient
 from services.common.metrics import SERVING_REPEATS
 from services.common.telemetry import log
-from services.serving.domain.features import Answer, answers
+from services.serving.domain.answers import answers
+from services.serving.domain.features import Answer
 from services.serving.domain.images import stacked
 from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.ports import ImagePreparer, ImageSource
 from services.serving.domain.predictions import Frame, Made
 from services.serving.domain.routes import RouteTable, Version
-from services.serving.errors import InferenceFailed
+from services.serving.errors import BadPackage, InferenceFailed
 from services.serving.handlers.bindings import Bindings
 from services.serving.handlers.rollouts import Rollouts
 from services.serving.handlers.settling import run_in_background
@@ -195,7 +196,7 @@ class Predictor:
                 inputs = {card.image.name: stacked(part, card.image)}
                 outputs = await run_in_background(version.runner, inputs, len(part))
                 found += answers(card, outputs)
-            except InferenceFailed as error:
+            except (InferenceFailed, BadPackage) as error:
                 log.error("inference_failed", model=version.model, version=version.name, error=str(error))
                 found += [Answer(error=str(error))] * len(part)
         return found

@@ -22,11 +22,14 @@ from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.topics import PREDICTION_MADE
 
 from services.common.bus import Event, derive_id
-from services.serving.codec import message
-from services.serving.domain.features import Answer, answers
+from services.serving.codec import message, place_detections
+from services.serving.domain.answers import answers
+from services.serving.domain.detector import DetectorOutputs
+from services.serving.domain.features import Answer
 from services.serving.domain.notes import Note
 from services.serving.domain.package import ImageInput, ModelCard
 from services.serving.domain.work import Arrays
+from services.serving.errors import BadPackage
 
 HEAD: Final = struct.Struct("<II")
 """Events in the record, length of the JSON that follows."""
@@ -76,7 +79,7 @@ class Writing:
             "id": group.identity,
             "model": version.model,
             "version": version.name,
-            "card": self._name_of(version.card),
+            "card": self._name_of(version.card) if arrays else "",
             "replica": self._replica,
             "arrays": [(name, array.dtype.str, array.shape) for name, array in arrays.items()],
             "rows": rows,
@@ -135,13 +138,15 @@ class Reading:
     def _answers(self, about: Mapping[str, Any], arrays: Arrays) -> Sequence[Answer]:
         if about["error"] or not about["card"]:
             return [Answer(error=about["error"])] * sum(about["rows"])
-        return answers(self._card(about["card"]), arrays)
+        try:
+            return answers(self._card(about["card"]), arrays)
+        except BadPackage as error:  # A detector that gives another shape than it gave when it was loaded.
+            return [Answer(error=str(error))] * sum(about["rows"])
 
     def _card(self, name: str) -> ModelCard:
         if name not in self._cards:
             document = json.loads((self._folder / f"{name}.json").read_bytes())
-            document["classes"] = tuple(document["classes"])
-            self._cards[name] = ModelCard(**{**document, "image": ImageInput(**document["image"])})
+            self._cards[name] = _card_of(document)
         return self._cards[name]
 
     def _events(self, about: Mapping[str, Any], found: Iterator[Answer]) -> Iterator[Event[Any]]:
@@ -152,13 +157,25 @@ class Reading:
             for row in range(rows):
                 identity = prediction_id(about["id"], place)
                 place += 1
-                made = message(identity, model, version, role, next(found), latency / 1e6, replica)
+                answer = next(found)
+                made = message(identity, model, version, role, answer, latency / 1e6, replica)
+                if answer.found is not None:
+                    image = self._card(about["card"]).image
+                    place_detections(made, answer.found, image.width, image.height)
                 made.captured_at.CopyFrom(_stamp(arrived))
                 made.predicted_at.CopyFrom(_stamp(arrived + latency))
                 made.pair_id = f"{pair}/{row}" if pair and rows > 1 else pair
                 made.rollout_id = rollout
                 moment = datetime.fromtimestamp(arrived / 1e9, UTC)
                 yield Event(PREDICTION_MADE, key, pb.PredictionMade(prediction=made), identity, moment, trace)
+
+
+def _card_of(document: dict[str, Any]) -> ModelCard:
+    """The inverse of `asdict`; a card that an earlier release wrote knows no detectors."""
+    document["classes"], document["image"] = tuple(document["classes"]), ImageInput(**document["image"])
+    if (about := document.get("detection")) is not None:
+        document["detection"] = DetectorOutputs(**{**about, "columns": tuple(about["columns"])})
+    return ModelCard(**document)
 
 
 def _arrays(listed: Sequence[Any], record: bytes, at: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -15,6 +15,8 @@ from services.common.metrics import SERVING_LOAD_SECONDS
 from services.common.signing import Verifier
 from services.serving.codec import config_message
 from services.serving.domain.config import DynamicBatching, ModelConfig, TensorConfig
+from services.serving.domain.detections import tensors
+from services.serving.domain.detector import DetectorOutputs
 from services.serving.domain.golden import GOLDEN_FILE, Golden, read_golden
 from services.serving.domain.package import CARD_FILE, GRAPH_FILE, ModelCard, parse_card
 from services.serving.domain.routes import Target, Version
@@ -122,7 +124,7 @@ def check_graph(card: ModelCard, inputs: Sequence[TensorSpec], outputs: Sequence
     if not fits or image.shape[0] not in (-1, 1):
         raise BadPackage(f"{GRAPH_FILE}: the input has the shape {list(image.shape)}; {CARD_FILE} says {list(shape)}.")
     there = {spec.name for spec in outputs}
-    for name in filter(None, (card.scores, card.embedding)):
+    for name in filter(None, card.outputs):
         if name not in there:
             raise BadPackage(f"{GRAPH_FILE} has no output {name!r}; {CARD_FILE} names it.")
 
@@ -132,9 +134,23 @@ def warm_up(backend: OnnxBackend, card: ModelCard, config: ModelConfig) -> None:
     for rows in sorted({1, config.max_batch_size or 1}):
         zeros = np.zeros(card.image.shape(rows), dtype=card.image.dtype)
         ((outputs, _),) = backend.run({card.image.name: zeros}, PLAIN)
-        _check_output(outputs[card.scores], card.scores, (rows, len(card.classes)))
+        if card.detection is not None:
+            _check_detections(card.detection, outputs, rows, batched=bool(config.max_batch_size))
+        else:
+            _check_output(outputs[card.scores], card.scores, (rows, len(card.classes)))
         if card.embedding:
             _check_output(outputs[card.embedding], card.embedding, (rows, None))
+
+
+def _check_detections(spec: DetectorOutputs, outputs: Mapping[str, Array], rows: int, *, batched: bool) -> None:
+    if batched and outputs[spec.boxes].ndim != 3:
+        raise BadPackage(
+            f"{GRAPH_FILE}: output {spec.boxes!r} has the shape {list(outputs[spec.boxes].shape)}; a graph that takes "
+            "several images at once needs [images, N, columns]. Fix its batch to 1 where it does not give that."
+        )
+    found, _, _ = tensors(spec, outputs)
+    if len(found) != rows:
+        raise BadPackage(f"{GRAPH_FILE}: output {spec.boxes!r} tells of {len(found)} images for a batch of {rows}.")
 
 
 def check_golden(golden: Golden, backend: OnnxBackend) -> None:

@@ -122,7 +122,7 @@ class Sampling:
 def _unsure(rule: Rule, notes: Sequence[Note]) -> Iterable[bool]:
     """Of each row; of none where the rule does not ask, or the model does not say."""
     card = notes[0].version.card
-    if not rule.low_share or card is None or not notes[0].outputs:
+    if not rule.low_share or card is None or card.detection is not None or not notes[0].outputs:
         return repeat(False)
     return rule.unsure(confidences(card, np.concatenate([note.outputs[card.scores] for note in notes])))
 

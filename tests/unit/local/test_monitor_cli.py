@@ -54,6 +54,26 @@ ANSWERS: dict[str, object] = {
         ],
         "next_page_token": "more",
     },
+    "/api/v1/quality": {
+        "segments": [
+            {
+                "version": "3", "role": "champion", "camera_id": "gate-1", "labels": "40", "accuracy": 0.75,
+                "risk": {
+                    "labels": "30", "weighted_error": 0.2, "low": 0.125, "high": 0.375, "answered": 0.5,
+                    "provisional": True, "anytime_valid": False, "corrected": "2",
+                },
+                "boxes": {
+                    "map": 0.5, "map50": 0.75, "loss": 0.2,
+                    "classes": [
+                        {
+                            "class_name": "lamp", "labels": "9", "predictions": "8", "right": "6", "precision": 0.75,
+                            "ap": 0.5, "ap50": 0.75,
+                        }
+                    ],
+                },
+            }
+        ]
+    },
     "/api/v1/plots/channels.svg": b"<svg/>",
     "/api/v1/report": b"<!doctype html>",
 }  # fmt: skip
@@ -200,3 +220,19 @@ def test_a_monitor_that_does_not_run_is_said(
     with HomeLock(tmp_path / "run"):
         assert run(["monitor", "status"]) == 1
     assert "waits for the judge's state" in capsys.readouterr().err
+
+
+def test_quality_tells_the_error_its_doubts_and_how_boxes_fit(
+    asked: Questions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["monitor", "quality", "--model", "parts", "--by", "camera", "--since", "2026-05-01"]) == 0
+    said = capsys.readouterr().out
+    assert "0.200 (0.125 - 0.375)" in said
+    assert "provisional: about 50% of the draw is answered" in said
+    assert "not anytime-valid: 2 labels were corrected" in said
+    assert "Boxes of version 3 champion gate-1: mAP 0.500, mAP50 0.750; loss 0.200." in said
+    (row,) = [line.split() for line in said.splitlines() if line.startswith("lamp")]
+    assert row == ["lamp", "9", "8", "0.750", "unknown", "0.500", "0.750", "unknown", "unknown"]
+    assert asked == [
+        ("/api/v1/quality", {"model": ["parts"], "by": ["camera"], "since": ["2026-05-01T00:00:00+00:00"]})
+    ]

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from irisloop.labeling.v1 import labeling_pb2 as labeling
 from irisloop.monitor.v1 import monitor_pb2 as pb
-from irisloop.topics import ANNOTATION_CONFIRMED
+from irisloop.serving.v1 import serving_pb2
+from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE
 
 from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.common.errors import InvalidMessage
@@ -47,6 +48,17 @@ def label(n: int, name: str, said: str = "bag", *, revision: int = 1, **more: An
     )
     value = labeling.AnnotationConfirmed(annotation=annotation, draw=draw, predictions=[reference])
     return Event(ANNOTATION_CONFIRMED, annotation.camera_id, value, annotation.id, wire.moment(captured_at + 8 * HOUR))
+
+
+def prediction(n: int) -> Event[Any]:
+    """What the label of the same number is joined to."""
+    captured_at = EPOCH + n * HOUR / 100
+    made = serving_pb2.Prediction(
+        id=f"p{n}", asset_id=f"asset-{n}", camera_id=f"camera-{n % 2}", model="m", version="1", role="champion",
+        captured_at=wire.stamp(captured_at), scores=[serving_pb2.Score(class_name="bag", score=0.8)],
+    )  # fmt: skip
+    value = serving_pb2.PredictionMade(prediction=made)
+    return Event(PREDICTION_MADE, f"camera/{made.camera_id}", value, made.id, wire.moment(captured_at))
 
 
 def started(broker: MemoryBroker, rules: Policy) -> tuple[MemoryBus, Reader]:
@@ -130,6 +142,17 @@ async def test_quality_is_told_by_camera_and_by_hour_the_newest_first(reader: Re
     earlier = await reader.quality(until)
     assert [one.hour for one in earlier.segments] == [hours[1].hour]
     assert earlier.left_out == len(hours) - 2
+
+
+async def test_risk_is_provisional_until_95_percent_of_the_draw_is_answered() -> None:
+    """Every frame is drawn (propensity 1): of a hundred predictions 94, then 95 are answered."""
+    predictions = [prediction(n) for n in range(100)]
+    told = []
+    for count in (94, 95):
+        reader = await heard([*predictions, *(label(n, "bag", propensity=1.0) for n in range(count))])
+        (one,) = (await reader.quality(pb.GetQualityRequest(model="m"))).segments
+        told.append((one.risk.answered, one.risk.provisional))
+    assert told == [(0.94, True), (0.95, False)]
 
 
 async def test_versions_are_told_apart() -> None:

@@ -19,7 +19,7 @@ def looked_at(rng: np.random.Generator, error: float, weights: tuple[int, ...]) 
     """Whether the interval missed the error at any of many looks."""
     wrong, step = rng.random(LOOKS[-1]) < error, rng.choice(weights, LOOKS[-1])
     for look in LOOKS:
-        outcomes = {
+        outcomes: dict[tuple[int, float], int] = {
             (w, hit): int(((step[:look] == w) & (wrong[:look] == hit)).sum()) for w in weights for hit in (False, True)
         }
         low, high = interval(outcomes, STEPS, 0.05)

@@ -18,12 +18,14 @@ from services.monitor.domain.probe_events import ProbeVerdict, ProbeWord
 from services.monitor.errors import UnknownIncident, UnknownModel
 from services.monitor.handlers import Judge
 from services.monitor.inbound.grpc import MonitorServicer
+from services.monitor.outbound.clickhouse import NoAnalytics
 from services.monitor.views import charts, explaining, words
 from services.monitor.views.charts import Asked, Band, ChannelChart, Chronicle, Mark, Point, QualityChart
 from services.monitor.views.drawing import channels, labels, quality
 from services.monitor.views.drawing.style import picture
 from services.monitor.views.page import page
 from services.monitor.views.report import gather
+from tests.unit.monitor import late_boxes
 from tests.unit.monitor.records import Reading
 from tests.unit.monitor.worlds import EPOCH, World, policy
 
@@ -89,6 +91,19 @@ async def test_names_are_text_wherever_they_stand() -> None:
     text = page(await gather(judge, CLOSED, Asked(HOSTILE, SPAN)), EPOCH, "http://localhost:8110")
     assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+async def test_a_detectors_report_tells_how_its_boxes_fit() -> None:
+    judge = judged(frames=600)
+    judge.look(lambda engine: engine.learn(late_boxes.events(1)))
+    text = page(await gather(judge, CLOSED, Asked("m", Span(EPOCH - 10, EPOCH + 9 * 3600))), EPOCH)
+    answer = await queries.Reader(judge, NoAnalytics()).quality(pb.GetQualityRequest(model="m"))
+    boxes = answer.segments[0].boxes
+    assert f"{boxes.frames} labelled frames, loss {boxes.loss:.3f}" in text
+    row = next(line for line in text.splitlines() if "mean of classes, errors of all" in line)
+    assert f">{boxes.map:.3f}<" in row
+    assert f">{boxes.mae:.2f}<" in row
+    assert "; not anytime-valid" in text
 
 
 async def test_a_model_that_nobody_knows_has_no_report(drifted: Judge) -> None:

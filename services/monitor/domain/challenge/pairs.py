@@ -18,6 +18,8 @@ class Answer:
     failed: bool = False
     latency_ms: float = 0.0
     beside: bool = True
+    lost: float | None = None
+    """A detector's loss, 0..1, as a label told it; None for a classifier."""
 
     @classmethod
     def of(cls, item: Seen) -> Answer:
@@ -25,7 +27,9 @@ class Answer:
         return cls(item.class_name, item.failed, item.latency_ms, item.role == "shadow")
 
     def loss(self, truth: str) -> float:
-        """1 for a wrong answer or none."""
+        """1 for a wrong answer or none; of a detector how wrong it was."""
+        if self.lost is not None:
+            return self.lost
         return float(self.failed or self.class_name != truth)
 
 

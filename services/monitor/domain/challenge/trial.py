@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isnan
 
 from services.monitor.domain.challenge.betting import BettingTest
 from services.monitor.domain.challenge.pairs import Answer, Pair, PairBook, Slots, key_of
@@ -124,7 +125,7 @@ class Trial:
         if item.captured_at < self.rollout.started_at and item.asset_id not in self.book.entries:
             return
         self.changes += 1
-        if not item.class_name:
+        if not item.class_name or any(p.loss is not None and isnan(p.loss) for p in item.predictions):
             self.revised += 1
             return
         if item.origin not in (UNIFORM, DRIFT) or item.propensity <= 0.0:
@@ -146,12 +147,21 @@ class Trial:
         """A label names the predictions on its asset: so hours may lie between, and the pair be forgotten."""
         for said in item.predictions:
             if said.model == self.rollout.model and said.version in (self.rollout.champion, self.rollout.challenger):
-                self._fill(pair, said.version, Answer(said.class_name))
+                answer = Answer(said.class_name, lost=said.loss)
+                if not self._fill(pair, said.version, answer) and said.loss is not None:
+                    self._tell_loss(pair, said.version, said.loss)
+
+    def _tell_loss(self, pair: Pair, version: str, loss: float) -> None:
+        """How wrong a detector was, only a label tells."""
+        side = "champion" if version == self.rollout.champion else "challenger"
+        setattr(pair, side, replace(getattr(pair, side), lost=loss))
 
     def _hold_against_label(self, pair: Pair, policy: ChallengePolicy) -> None:
         champion, challenger = pair.champion, pair.challenger
         if champion is None or challenger is None or not pair.truth or pair.labelled:
             return
+        if (champion.lost is None) is not (challenger.lost is None):
+            return  # The label names but one of a detector's two predictions.
         pair.labelled = True
         if not self.slots.claim_label(pair.camera_id, pair.at, policy.slot_seconds):
             return

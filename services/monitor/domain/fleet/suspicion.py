@@ -25,7 +25,7 @@ _AGAIN = (
 def date_labels(watch: ModelWatch, case: Case, pairs: set[Pair]) -> None:
     """When the labels changed: at the first label of a confused pair after the likeliest split."""
     entries = watch.book.choose(lambda e: e.version == case.version)
-    case.began_at = change_point(entries, lambda e: e.wrong and e.pair in pairs) or case.detected_at
+    case.began_at = change_point(entries, lambda e: e.confused and e.pair in pairs) or case.detected_at
     case.shape = Shape.SUDDEN
 
 

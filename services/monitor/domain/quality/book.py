@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from services.monitor.domain.policy import QualityPolicy
+from services.monitor.domain.quality.detection import Compared
 from services.monitor.domain.quality.tally import Tally
-from services.monitor.domain.quality.truth import UNKNOWN, Entry, Said, Truth
+from services.monitor.domain.quality.truth import Entry, Said, Truth
 
 BUCKETS: Final = 512
 """Shelves of the book and pieces of the snapshot, by hash of the asset: a label writes one of them again."""
@@ -106,6 +107,14 @@ class TruthBook:
                 found.setdefault(key(cell), Tally()).add(tally)
         return found
 
+    def compared(self, chosen: Callable[[Cell], bool]) -> Iterator[tuple[Cell, Compared]]:
+        """A detector's labelled frames in the chosen cells."""
+        for entry in (entry for shelf in self.shelves for entry in shelf.values() if entry.matched):
+            for key, matched in entry.matched.items():
+                said, cell = entry.said[key], self._cell(entry, entry.said[key])
+                if entry.boxes is not None and said.found is not None and chosen(cell):
+                    yield cell, Compared(entry.boxes, said.found, matched, said.threshold)
+
     def _is_over(self, captured_at: int, asset_id: str) -> bool:
         return captured_at < self.newest - self.policy.horizon_hours * HOUR or (captured_at, asset_id) <= self.floor
 
@@ -151,15 +160,18 @@ class TruthBook:
 
     def _tell(self, entry: Entry, sign: int) -> None:
         """Count an entry in, or out again."""
-        self.withdrawn += sign * (entry.class_name == UNKNOWN)
+        self.withdrawn += sign * (not entry.known())
         self.corrected += sign * entry.disputed
-        hour, drawn = entry.captured_at // HOUR, entry.propensity > 0.0
-        for said in entry.said.values():
-            cell = Cell(said.model, said.version, said.role, entry.camera_id, hour, drawn)
+        for key, said in entry.said.items():
+            cell = self._cell(entry, said)
             tally = self.cells.setdefault(cell, Tally())
-            tally.count(entry, said, self.policy, sign)
+            tally.count(entry, said, self.policy, sign, entry.matched.get(key))
             if tally.empty():
                 del self.cells[cell]
+
+    def _cell(self, entry: Entry, said: Said) -> Cell:
+        drawn = entry.propensity > 0.0
+        return Cell(said.model, said.version, said.role, entry.camera_id, entry.captured_at // HOUR, drawn)
 
     def _note(self, asset_id: str) -> None:
         self.changes[bucket(asset_id)] += 1

@@ -71,7 +71,7 @@ class Measures:
 def measure(tally: Tally) -> Measures:
     """What the counts say about answers and scores."""
     classes = _classes(tally)
-    right = sum(one.right for one in classes)
+    right = sum(one.right for one in classes) + tally.frames_right
     return Measures(
         labels=tally.labels,
         right=right,
@@ -117,12 +117,12 @@ def _bin(tally: Tally, place: int) -> BinMeasure:
 def risk(tally: Tally, alpha: float) -> RiskMeasure:
     """The error from uniform draws, weighted by one over their probability (Hajek 1971), with its interval."""
     labels = sum(tally.outcomes.values())
-    wrong = sum(count for (_, is_wrong), count in tally.outcomes.items() if is_wrong)
+    lost = sum(count * int(loss * UNIT) for (_, loss), count in tally.outcomes.items())
     low, high = interval(tally.outcomes, STEPS, alpha)
     return RiskMeasure(
         labels=labels,
-        raw=share(wrong, labels),
-        weighted=share(tally.wrong_weight, tally.weight),
+        raw=share(lost, labels * UNIT),
+        weighted=share(tally.wrong_weight, tally.weight * UNIT),
         low=low,
         high=high,
         corrected=tally.disputed,

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Final, TypeVar
 
 from services.monitor.domain.policy import QualityPolicy
+from services.monitor.domain.quality.boxes import Boxes, loss
 from services.monitor.domain.quality.truth import UNKNOWN, Entry, Said
 
 K = TypeVar("K", bound=Hashable)
@@ -36,7 +37,8 @@ class Tally:
     """Counts of one cell or of several together. Sums are in 2^-60.
 
     `confusion` by (truth, predicted); `bin_sizes`, `bin_right`, `bin_scores` by number of the bin; of uniform draws:
-    `outcomes` by (weight of the confidence sequence in 64ths, whether wrong), `weight` and `wrong_weight`.
+    `outcomes` by (weight of the confidence sequence in 64ths, loss: 1 for a wrong answer, of a detector 0..1 a frame),
+    `weight`, and `wrong_weight` in 2^-120. `frames_right` are a detector's frames without any error.
     """
 
     labels: int = 0
@@ -44,24 +46,40 @@ class Tally:
     bin_sizes: dict[int, int] = field(default_factory=dict)
     bin_right: dict[int, int] = field(default_factory=dict)
     bin_scores: dict[int, int] = field(default_factory=dict)
-    outcomes: dict[tuple[int, bool], int] = field(default_factory=dict)
+    outcomes: dict[tuple[int, float], int] = field(default_factory=dict)
     weight: int = 0
     wrong_weight: int = 0
     disputed: int = 0
     clipped: int = 0
+    frames_right: int = 0
 
-    def count(self, entry: Entry, said: Said, policy: QualityPolicy, sign: int) -> None:
-        """Count a prediction on a labelled asset in (`sign` 1) or out again (-1)."""
+    def count(self, entry: Entry, said: Said, policy: QualityPolicy, sign: int, matched: bytes | None = None) -> None:
+        """Count a prediction on a labelled asset in (`sign` 1) or out again (-1); `matched`: a detector's, if known."""
         if entry.propensity > 0.0:
             self.disputed += sign * entry.disputed
-        if entry.class_name == UNKNOWN:
+        if said.found is not None:
+            self._count_frame(entry, said, said.found, matched, policy, sign)
+        elif entry.class_name != UNKNOWN:
+            self._count_class(entry, said, policy, sign)
+
+    def _count_frame(
+        self, entry: Entry, said: Said, found: Boxes, matched: bytes | None, policy: QualityPolicy, sign: int
+    ) -> None:
+        if entry.boxes is None or matched is None:
             return
+        lost = loss(entry.boxes, found, matched, said.threshold)
+        self.labels += sign
+        self.frames_right += sign * (lost == 0.0)
+        if entry.propensity > 0.0:
+            self._weigh(entry.propensity, lost, policy, sign)
+
+    def _count_class(self, entry: Entry, said: Said, policy: QualityPolicy, sign: int) -> None:
         self.labels += sign
         bump(self.confusion, (entry.class_name, said.class_name), sign)
         if said.class_name and isfinite(said.score):
             self._calibrate(said, entry.class_name == said.class_name, sign)
         if entry.propensity > 0.0:
-            self._weigh(entry.propensity, entry.class_name != said.class_name, policy, sign)
+            self._weigh(entry.propensity, float(entry.class_name != said.class_name), policy, sign)
 
     def _calibrate(self, said: Said, right: bool, sign: int) -> None:
         score = min(max(said.score, 0.0), 1.0)
@@ -70,13 +88,13 @@ class Tally:
         bump(self.bin_right, place, sign * right)
         bump(self.bin_scores, place, sign * int(score * UNIT))
 
-    def _weigh(self, propensity: float, wrong: bool, policy: QualityPolicy, sign: int) -> None:
+    def _weigh(self, propensity: float, lost: float, policy: QualityPolicy, sign: int) -> None:
         weight = int(min(1.0 / propensity, policy.weight_max) * UNIT)
         self.weight += sign * weight
-        self.wrong_weight += sign * weight * wrong
+        self.wrong_weight += sign * weight * int(lost * UNIT)
         self.clipped += sign * (1.0 / propensity > policy.weight_max)
         step = max(int(STEPS * min(1.0, policy.propensity / propensity)), 1)
-        bump(self.outcomes, (step, wrong), sign)
+        bump(self.outcomes, (step, lost), sign)
 
     def add(self, other: Tally) -> None:
         """Take in the counts of another one."""
@@ -85,6 +103,7 @@ class Tally:
         self.wrong_weight += other.wrong_weight
         self.disputed += other.disputed
         self.clipped += other.clipped
+        self.frames_right += other.frames_right
         for mine, others in (
             (self.bin_sizes, other.bin_sizes),
             (self.bin_right, other.bin_right),

@@ -24,8 +24,8 @@ def confusion(quality: pb.Quality | None, title: str) -> Figure:
     """Rows are labels and sum to 1, columns are predictions; numbers are counts."""
     from matplotlib.figure import Figure
 
-    if quality is None:
-        return _empty(title)
+    if quality is None or not quality.classes:
+        return _empty(title, quality)
     names = [one.class_name for one in quality.classes]
     columns = [*names, *([_NO_ANSWER] if any(not c.predicted for c in quality.confusion) else [])]
     counts = np.zeros((len(names), len(columns)), dtype=np.int64)
@@ -57,7 +57,7 @@ def _write_counts(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
 def calibration(quality: pb.Quality | None, title: str) -> Figure:
     """Accuracy against mean confidence by bin, with 95 % Wilson intervals, and how many predictions each bin has."""
     if quality is None or not quality.calibration:
-        return _empty(title)
+        return _empty(title, quality)
     bins = quality.calibration
     figure, (axes, sizes) = figure_of(2, 5.2, title, sharex=True, height_ratios=[3, 1])
     axes.plot([0, 1], [0, 1], color=INK, linestyle=":", linewidth=1, label="confidence = accuracy")
@@ -80,7 +80,8 @@ def calibration(quality: pb.Quality | None, title: str) -> Figure:
     return figure
 
 
-def _empty(title: str) -> Figure:
+def _empty(title: str, quality: pb.Quality | None) -> Figure:
     figure, (axes,) = figure_of(1, 2.2, title)
-    nothing(axes, "no label in this time")
+    detector = quality is not None and quality.HasField("boxes")
+    nothing(axes, "a detector's boxes have no place in it" if detector else "no label in this time")
     return figure

@@ -84,7 +84,7 @@ class ShadowProcess:
             if len(self._layouts) > MOST_LAYOUTS:
                 self._layouts.clear()
             described = tuple((name, array.dtype.str, array.shape) for name, array in inputs.items())
-            outputs = tuple(filter(None, (version.card.scores, version.card.embedding)))
+            outputs = tuple(filter(None, version.card.outputs))
             found = self._layouts[key] = Layout(version.digest, outputs, described).encoded()
         return found if found is not None and len(found) <= MOST_LAYOUT else None
 

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from irisloop.ingest.v1 import ingest_pb2 as _ingest_pb2
+from irisloop.serving.v1 import serving_pb2 as _serving_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -183,7 +184,9 @@ Global___Polygon: _TypeAlias = Polygon  # noqa: Y015
 
 @_typing.final
 class Label(_message.Message):
-    """What stands where. A classification of the whole image has neither box nor polygon."""
+    """What stands where. A classification of the whole image has neither box nor polygon. That there is nothing to draw a box
+    around is said by the class `background` for the whole image.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -317,12 +320,19 @@ class PredictionReference(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     CLASS_NAME_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    DECISION_THRESHOLD_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
     class_name: _builtins.str
     score: _builtins.float
+    decision_threshold: _builtins.float
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[_serving_pb2.Detection]:
+        """As the prediction has them, of a detector."""
+
     def __init__(
         self,
         *,
@@ -332,12 +342,16 @@ class PredictionReference(_message.Message):
         role: _builtins.str = ...,
         class_name: _builtins.str = ...,
         score: _builtins.float = ...,
+        detections: _abc.Iterable[_serving_pb2.Detection] | None = ...,
+        decision_threshold: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "decision_threshold", b"decision_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "class_name", b"class_name", "decision_threshold", b"decision_threshold", "detections", b"detections", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__decision_threshold: _TypeAlias = _typing.Literal["decision_threshold"]  # noqa: Y015
+    _WhichOneofArgType__decision_threshold: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decision_threshold) -> _WhichOneofReturnType__decision_threshold | None: ...
 
 Global___PredictionReference: _TypeAlias = PredictionReference  # noqa: Y015
 

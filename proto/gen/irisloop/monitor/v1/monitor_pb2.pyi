@@ -598,8 +598,8 @@ class AlertRaised(_message.Message):
     """page or ticket."""
     summary: _builtins.str
     kind: _builtins.str
-    """opened, escalated or closed: each incident is told of once a kind (escalated: once for harm, once for a fault,
-    once for a change of what classes mean).
+    """opened, escalated, revised or closed: each incident is told of once a kind (escalated: once for harm, once for a
+    fault, once for a change of what classes mean; revised: each time that corrected labels turn its harm).
     """
     def __init__(
         self,
@@ -1890,7 +1890,9 @@ Global___CalibrationBin: _TypeAlias = CalibrationBin  # noqa: Y015
 
 @_typing.final
 class RiskEstimate(_message.Message):
-    """The error from labels drawn uniformly at random with a known probability, and only from those."""
+    """The error from labels drawn uniformly at random with a known probability, and only from those. Of a detector it is the
+    mean loss of a frame, see `BoxQuality.loss`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1905,6 +1907,7 @@ class RiskEstimate(_message.Message):
     CLIPPED_FIELD_NUMBER: _builtins.int
     ANSWERED_FIELD_NUMBER: _builtins.int
     ANSWERED_ERROR_FIELD_NUMBER: _builtins.int
+    PROVISIONAL_FIELD_NUMBER: _builtins.int
     labels: _builtins.int
     raw_error: _builtins.float
     """Share of wrong answers among them."""
@@ -1925,6 +1928,8 @@ class RiskEstimate(_message.Message):
     answered: _builtins.float
     """Estimated share of the draw that is answered so far, about 1 once all of it is, and its standard error."""
     answered_error: _builtins.float
+    provisional: _builtins.bool
+    """Less than 95 % of the draw is answered by that estimate: the numbers lean towards what people answer first."""
     def __init__(
         self,
         *,
@@ -1939,14 +1944,194 @@ class RiskEstimate(_message.Message):
         clipped: _builtins.int = ...,
         answered: _builtins.float = ...,
         answered_error: _builtins.float = ...,
+        provisional: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_error", b"answered_error", "anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "answered_error", b"answered_error", "anytime_valid", b"anytime_valid", "clipped", b"clipped", "confidence", b"confidence", "corrected", b"corrected", "high", b"high", "labels", b"labels", "low", b"low", "provisional", b"provisional", "raw_error", b"raw_error", "weighted_error", b"weighted_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RiskEstimate: _TypeAlias = RiskEstimate  # noqa: Y015
+
+@_typing.final
+class BoxClassQuality(_message.Message):
+    """Boxes of one class: `labels` were drawn by people. Of detections that reach the decision threshold: `predictions`, and
+    those of them that are `right` at an intersection over union (IoU) of .5; precision and recall are absent without any.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    F1_FIELD_NUMBER: _builtins.int
+    AP_FIELD_NUMBER: _builtins.int
+    AP50_FIELD_NUMBER: _builtins.int
+    AP75_FIELD_NUMBER: _builtins.int
+    MAE_FIELD_NUMBER: _builtins.int
+    RMSE_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    labels: _builtins.int
+    predictions: _builtins.int
+    right: _builtins.int
+    precision: _builtins.float
+    recall: _builtins.float
+    f1: _builtins.float
+    ap: _builtins.float
+    """Average precision as COCO defines it, over all detections: mean over IoU .5, .55 ... .95, and at .5 and .75 alone.
+    Absent where nobody drew a box of the class.
+    """
+    ap50: _builtins.float
+    ap75: _builtins.float
+    mae: _builtins.float
+    """Of the right detections: error of the four edges, in pixels of the stored image; absent without any."""
+    rmse: _builtins.float
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        labels: _builtins.int = ...,
+        predictions: _builtins.int = ...,
+        right: _builtins.int = ...,
+        precision: _builtins.float | None = ...,
+        recall: _builtins.float | None = ...,
+        f1: _builtins.float = ...,
+        ap: _builtins.float | None = ...,
+        ap50: _builtins.float | None = ...,
+        ap75: _builtins.float | None = ...,
+        mae: _builtins.float | None = ...,
+        rmse: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ap", b"_ap", "_ap50", b"_ap50", "_ap75", b"_ap75", "_mae", b"_mae", "_precision", b"_precision", "_recall", b"_recall", "_rmse", b"_rmse", "ap", b"ap", "ap50", b"ap50", "ap75", b"ap75", "mae", b"mae", "precision", b"precision", "recall", b"recall", "rmse", b"rmse"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ap", b"_ap", "_ap50", b"_ap50", "_ap75", b"_ap75", "_mae", b"_mae", "_precision", b"_precision", "_recall", b"_recall", "_rmse", b"_rmse", "ap", b"ap", "ap50", b"ap50", "ap75", b"ap75", "class_name", b"class_name", "f1", b"f1", "labels", b"labels", "mae", b"mae", "precision", b"precision", "predictions", b"predictions", "recall", b"recall", "right", b"right", "rmse", b"rmse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ap: _TypeAlias = _typing.Literal["ap"]  # noqa: Y015
+    _WhichOneofArgType__ap: _TypeAlias = _typing.Literal["_ap", b"_ap"]  # noqa: Y015
+    _WhichOneofReturnType__ap50: _TypeAlias = _typing.Literal["ap50"]  # noqa: Y015
+    _WhichOneofArgType__ap50: _TypeAlias = _typing.Literal["_ap50", b"_ap50"]  # noqa: Y015
+    _WhichOneofReturnType__ap75: _TypeAlias = _typing.Literal["ap75"]  # noqa: Y015
+    _WhichOneofArgType__ap75: _TypeAlias = _typing.Literal["_ap75", b"_ap75"]  # noqa: Y015
+    _WhichOneofReturnType__mae: _TypeAlias = _typing.Literal["mae"]  # noqa: Y015
+    _WhichOneofArgType__mae: _TypeAlias = _typing.Literal["_mae", b"_mae"]  # noqa: Y015
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    _WhichOneofReturnType__rmse: _TypeAlias = _typing.Literal["rmse"]  # noqa: Y015
+    _WhichOneofArgType__rmse: _TypeAlias = _typing.Literal["_rmse", b"_rmse"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ap) -> _WhichOneofReturnType__ap | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ap50) -> _WhichOneofReturnType__ap50 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ap75) -> _WhichOneofReturnType__ap75 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mae) -> _WhichOneofReturnType__mae | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rmse) -> _WhichOneofReturnType__rmse | None: ...
+
+Global___BoxClassQuality: _TypeAlias = BoxClassQuality  # noqa: Y015
+
+@_typing.final
+class BoxQuality(_message.Message):
+    """How well the boxes of a detector fit those that people drew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    F1_FIELD_NUMBER: _builtins.int
+    MAP_FIELD_NUMBER: _builtins.int
+    MAP50_FIELD_NUMBER: _builtins.int
+    MAP75_FIELD_NUMBER: _builtins.int
+    MAE_FIELD_NUMBER: _builtins.int
+    RMSE_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    frames: _builtins.int
+    """Labelled frames, the boxes that people drew on them, and detections that reach the decision threshold."""
+    labels: _builtins.int
+    predictions: _builtins.int
+    right: _builtins.int
+    precision: _builtins.float
+    recall: _builtins.float
+    f1: _builtins.float
+    map: _builtins.float
+    """Means over the classes that labels name; absent where they name none."""
+    map50: _builtins.float
+    map75: _builtins.float
+    mae: _builtins.float
+    """Over all right detections."""
+    rmse: _builtins.float
+    loss: _builtins.float
+    """Mean over the frames of 1 - F1 of their boxes at IoU .5; 0 for a frame where there is nothing and nothing was found."""
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___BoxClassQuality]: ...
+    def __init__(
+        self,
+        *,
+        frames: _builtins.int = ...,
+        labels: _builtins.int = ...,
+        predictions: _builtins.int = ...,
+        right: _builtins.int = ...,
+        precision: _builtins.float | None = ...,
+        recall: _builtins.float | None = ...,
+        f1: _builtins.float = ...,
+        map: _builtins.float | None = ...,
+        map50: _builtins.float | None = ...,
+        map75: _builtins.float | None = ...,
+        mae: _builtins.float | None = ...,
+        rmse: _builtins.float | None = ...,
+        loss: _builtins.float = ...,
+        classes: _abc.Iterable[Global___BoxClassQuality] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mae", b"_mae", "_map", b"_map", "_map50", b"_map50", "_map75", b"_map75", "_precision", b"_precision", "_recall", b"_recall", "_rmse", b"_rmse", "mae", b"mae", "map", b"map", "map50", b"map50", "map75", b"map75", "precision", b"precision", "recall", b"recall", "rmse", b"rmse"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mae", b"_mae", "_map", b"_map", "_map50", b"_map50", "_map75", b"_map75", "_precision", b"_precision", "_recall", b"_recall", "_rmse", b"_rmse", "classes", b"classes", "f1", b"f1", "frames", b"frames", "labels", b"labels", "loss", b"loss", "mae", b"mae", "map", b"map", "map50", b"map50", "map75", b"map75", "precision", b"precision", "predictions", b"predictions", "recall", b"recall", "right", b"right", "rmse", b"rmse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mae: _TypeAlias = _typing.Literal["mae"]  # noqa: Y015
+    _WhichOneofArgType__mae: _TypeAlias = _typing.Literal["_mae", b"_mae"]  # noqa: Y015
+    _WhichOneofReturnType__map: _TypeAlias = _typing.Literal["map"]  # noqa: Y015
+    _WhichOneofArgType__map: _TypeAlias = _typing.Literal["_map", b"_map"]  # noqa: Y015
+    _WhichOneofReturnType__map50: _TypeAlias = _typing.Literal["map50"]  # noqa: Y015
+    _WhichOneofArgType__map50: _TypeAlias = _typing.Literal["_map50", b"_map50"]  # noqa: Y015
+    _WhichOneofReturnType__map75: _TypeAlias = _typing.Literal["map75"]  # noqa: Y015
+    _WhichOneofArgType__map75: _TypeAlias = _typing.Literal["_map75", b"_map75"]  # noqa: Y015
+    _WhichOneofReturnType__precision: _TypeAlias = _typing.Literal["precision"]  # noqa: Y015
+    _WhichOneofArgType__precision: _TypeAlias = _typing.Literal["_precision", b"_precision"]  # noqa: Y015
+    _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
+    _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
+    _WhichOneofReturnType__rmse: _TypeAlias = _typing.Literal["rmse"]  # noqa: Y015
+    _WhichOneofArgType__rmse: _TypeAlias = _typing.Literal["_rmse", b"_rmse"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mae) -> _WhichOneofReturnType__mae | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__map) -> _WhichOneofReturnType__map | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__map50) -> _WhichOneofReturnType__map50 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__map75) -> _WhichOneofReturnType__map75 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__precision) -> _WhichOneofReturnType__precision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recall) -> _WhichOneofReturnType__recall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rmse) -> _WhichOneofReturnType__rmse | None: ...
+
+Global___BoxQuality: _TypeAlias = BoxQuality  # noqa: Y015
 
 @_typing.final
 class LabelFreeEstimate(_message.Message):
@@ -2020,6 +2205,7 @@ class Quality(_message.Message):
     RISK_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     LABEL_FREE_FIELD_NUMBER: _builtins.int
+    BOXES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
@@ -2049,6 +2235,10 @@ class Quality(_message.Message):
     def risk(self) -> Global___RiskEstimate: ...
     @_builtins.property
     def label_free(self) -> Global___LabelFreeEstimate: ...
+    @_builtins.property
+    def boxes(self) -> Global___BoxQuality:
+        """Of a detector alone, whose `confusion`, `calibration`, `accuracy` and `label_free` are empty."""
+
     def __init__(
         self,
         *,
@@ -2068,10 +2258,11 @@ class Quality(_message.Message):
         risk: Global___RiskEstimate | None = ...,
         predictions: _builtins.int = ...,
         label_free: Global___LabelFreeEstimate | None = ...,
+        boxes: Global___BoxQuality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hour", b"hour", "label_free", b"label_free", "risk", b"risk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "hour", b"hour", "label_free", b"label_free", "risk", b"risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "calibration", b"calibration", "calibration_error", b"calibration_error", "camera_id", b"camera_id", "classes", b"classes", "confusion", b"confusion", "hour", b"hour", "label_free", b"label_free", "labels", b"labels", "macro_f1", b"macro_f1", "model", b"model", "predictions", b"predictions", "right", b"right", "risk", b"risk", "role", b"role", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "boxes", b"boxes", "calibration", b"calibration", "calibration_error", b"calibration_error", "camera_id", b"camera_id", "classes", b"classes", "confusion", b"confusion", "hour", b"hour", "label_free", b"label_free", "labels", b"labels", "macro_f1", b"macro_f1", "model", b"model", "predictions", b"predictions", "right", b"right", "risk", b"risk", "role", b"role", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

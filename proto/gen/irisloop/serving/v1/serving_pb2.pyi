@@ -78,6 +78,8 @@ class Features(_message.Message):
     ENERGY_FIELD_NUMBER: _builtins.int
     PROJECTIONS_FIELD_NUMBER: _builtins.int
     EMBEDDING_NORM_FIELD_NUMBER: _builtins.int
+    DETECTION_COUNT_FIELD_NUMBER: _builtins.int
+    BOX_AREA_FIELD_NUMBER: _builtins.int
     max_probability: _builtins.float
     """Largest probability, 0..1."""
     margin: _builtins.float
@@ -88,6 +90,10 @@ class Features(_message.Message):
     """Minus log-sum-exp of the logits (Liu et al. 2020), nats; absent when the model outputs probabilities."""
     embedding_norm: _builtins.float
     """Euclidean norm of the embedding."""
+    detection_count: _builtins.float
+    """Of a detector: how many detections reach its decision threshold."""
+    box_area: _builtins.float
+    """Of a detector: their mean area as a share of the image, 0..1; absent where there are none."""
     @_builtins.property
     def pixels(self) -> _ingest_pb2.PixelStatistics: ...
     @_builtins.property
@@ -104,11 +110,17 @@ class Features(_message.Message):
         energy: _builtins.float | None = ...,
         projections: _abc.Iterable[_builtins.float] | None = ...,
         embedding_norm: _builtins.float | None = ...,
+        detection_count: _builtins.float | None = ...,
+        box_area: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_embedding_norm", b"_embedding_norm", "_energy", b"_energy", "_entropy", b"_entropy", "_margin", b"_margin", "_max_probability", b"_max_probability", "embedding_norm", b"embedding_norm", "energy", b"energy", "entropy", b"entropy", "margin", b"margin", "max_probability", b"max_probability", "pixels", b"pixels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_box_area", b"_box_area", "_detection_count", b"_detection_count", "_embedding_norm", b"_embedding_norm", "_energy", b"_energy", "_entropy", b"_entropy", "_margin", b"_margin", "_max_probability", b"_max_probability", "box_area", b"box_area", "detection_count", b"detection_count", "embedding_norm", b"embedding_norm", "energy", b"energy", "entropy", b"entropy", "margin", b"margin", "max_probability", b"max_probability", "pixels", b"pixels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_embedding_norm", b"_embedding_norm", "_energy", b"_energy", "_entropy", b"_entropy", "_margin", b"_margin", "_max_probability", b"_max_probability", "embedding_norm", b"embedding_norm", "energy", b"energy", "entropy", b"entropy", "margin", b"margin", "max_probability", b"max_probability", "pixels", b"pixels", "projections", b"projections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_box_area", b"_box_area", "_detection_count", b"_detection_count", "_embedding_norm", b"_embedding_norm", "_energy", b"_energy", "_entropy", b"_entropy", "_margin", b"_margin", "_max_probability", b"_max_probability", "box_area", b"box_area", "detection_count", b"detection_count", "embedding_norm", b"embedding_norm", "energy", b"energy", "entropy", b"entropy", "margin", b"margin", "max_probability", b"max_probability", "pixels", b"pixels", "projections", b"projections"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__box_area: _TypeAlias = _typing.Literal["box_area"]  # noqa: Y015
+    _WhichOneofArgType__box_area: _TypeAlias = _typing.Literal["_box_area", b"_box_area"]  # noqa: Y015
+    _WhichOneofReturnType__detection_count: _TypeAlias = _typing.Literal["detection_count"]  # noqa: Y015
+    _WhichOneofArgType__detection_count: _TypeAlias = _typing.Literal["_detection_count", b"_detection_count"]  # noqa: Y015
     _WhichOneofReturnType__embedding_norm: _TypeAlias = _typing.Literal["embedding_norm"]  # noqa: Y015
     _WhichOneofArgType__embedding_norm: _TypeAlias = _typing.Literal["_embedding_norm", b"_embedding_norm"]  # noqa: Y015
     _WhichOneofReturnType__energy: _TypeAlias = _typing.Literal["energy"]  # noqa: Y015
@@ -119,6 +131,10 @@ class Features(_message.Message):
     _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
     _WhichOneofReturnType__max_probability: _TypeAlias = _typing.Literal["max_probability"]  # noqa: Y015
     _WhichOneofArgType__max_probability: _TypeAlias = _typing.Literal["_max_probability", b"_max_probability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__box_area) -> _WhichOneofReturnType__box_area | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__detection_count) -> _WhichOneofReturnType__detection_count | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__embedding_norm) -> _WhichOneofReturnType__embedding_norm | None: ...
     @_typing.overload
@@ -131,6 +147,46 @@ class Features(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_probability) -> _WhichOneofReturnType__max_probability | None: ...
 
 Global___Features: _TypeAlias = Features  # noqa: Y015
+
+@_typing.final
+class Detection(_message.Message):
+    """One thing that a detector found. The box is axis-aligned, in pixels of the stored image, origin top left, cut at the
+    image's edges; of a client's call in pixels of the tensor that was sent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASS_NAME_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    class_name: _builtins.str
+    score: _builtins.float
+    """0..1, as the model gives it."""
+    x: _builtins.float
+    y: _builtins.float
+    width: _builtins.float
+    """Above 0."""
+    height: _builtins.float
+    def __init__(
+        self,
+        *,
+        class_name: _builtins.str = ...,
+        score: _builtins.float = ...,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        width: _builtins.float = ...,
+        height: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "height", b"height", "score", b"score", "width", b"width", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Detection: _TypeAlias = Detection  # noqa: Y015
 
 @_typing.final
 class Prediction(_message.Message):
@@ -152,6 +208,8 @@ class Prediction(_message.Message):
     HISTORICAL_FIELD_NUMBER: _builtins.int
     PAIR_ID_FIELD_NUMBER: _builtins.int
     ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    DETECTIONS_FIELD_NUMBER: _builtins.int
+    DECISION_THRESHOLD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID, derived from asset, model and role; from the request for a client's call."""
     asset_id: _builtins.str
@@ -171,6 +229,8 @@ class Prediction(_message.Message):
     """The same for all predictions on the same input while a rollout compares them: the asset's id, or one of the call's."""
     rollout_id: _builtins.str
     """Of the rollout that it belongs to."""
+    decision_threshold: _builtins.float
+    """Set for a detector, 0..1: detections that score at least this are its answer, the others are there for ranking."""
     @_builtins.property
     def captured_at(self) -> _timestamp_pb2.Timestamp:
         """Event time: when the frame was captured, or the call arrived."""
@@ -179,10 +239,14 @@ class Prediction(_message.Message):
     def predicted_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Score]:
-        """Best first, at most 5."""
+        """Best first, at most 5. Of a detector: the best detection of each class, of those that reach the decision threshold."""
 
     @_builtins.property
     def features(self) -> Global___Features: ...
+    @_builtins.property
+    def detections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Detection]:
+        """Of a detector: best first, at most 100; none where it found nothing."""
+
     def __init__(
         self,
         *,
@@ -202,12 +266,16 @@ class Prediction(_message.Message):
         historical: _builtins.bool = ...,
         pair_id: _builtins.str = ...,
         rollout_id: _builtins.str = ...,
+        detections: _abc.Iterable[Global___Detection] | None = ...,
+        decision_threshold: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_at", b"captured_at", "features", b"features", "predicted_at", b"predicted_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "captured_at", b"captured_at", "decision_threshold", b"decision_threshold", "features", b"features", "predicted_at", b"predicted_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "error", b"error", "features", b"features", "historical", b"historical", "id", b"id", "latency_ms", b"latency_ms", "model", b"model", "pair_id", b"pair_id", "predicted_at", b"predicted_at", "replica", b"replica", "role", b"role", "rollout_id", b"rollout_id", "scores", b"scores", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "asset_id", b"asset_id", "camera_id", b"camera_id", "captured_at", b"captured_at", "decision_threshold", b"decision_threshold", "detections", b"detections", "error", b"error", "features", b"features", "historical", b"historical", "id", b"id", "latency_ms", b"latency_ms", "model", b"model", "pair_id", b"pair_id", "predicted_at", b"predicted_at", "replica", b"replica", "role", b"role", "rollout_id", b"rollout_id", "scores", b"scores", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__decision_threshold: _TypeAlias = _typing.Literal["decision_threshold"]  # noqa: Y015
+    _WhichOneofArgType__decision_threshold: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decision_threshold) -> _WhichOneofReturnType__decision_threshold | None: ...
 
 Global___Prediction: _TypeAlias = Prediction  # noqa: Y015
 
