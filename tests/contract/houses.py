@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -12,7 +12,18 @@ from typing import Any, Protocol
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from google.protobuf.wrappers_pb2 import StringValue
 
-from services.common.bus import Bus, Delivery, Event, KafkaBus, MemoryBroker, MemoryBus, Outcome, Record, Topic
+from services.common.bus import (
+    Bus,
+    Delivery,
+    Event,
+    KafkaBus,
+    MemoryBroker,
+    MemoryBus,
+    Outcome,
+    Position,
+    Record,
+    Topic,
+)
 from services.common.bus.cloudevents import Raw
 from tests.contract.broker import Broker
 
@@ -162,8 +173,9 @@ class Echo:
         self.heard: list[str] = []
         self.fail: Callable[[Sequence[Delivery[Any]]], None] = lambda batch: None
 
-    async def restore(self, unit: int, bus: Bus) -> None:
+    async def restore(self, unit: int, bus: Bus) -> Mapping[Position, int] | None:
         self.restored.append((unit, len(await bus.read(self.out, unit))))
+        return None
 
     async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
         self.fail(batch)

@@ -179,8 +179,9 @@ class NativeFront:
     def _unsent(self) -> int:
         """Bytes that were answered in calls that have not ended: a call ends when its client has taken all of it."""
         method = self._front.metrics()["methods"][f"/{SERVICE.full_name}/{INFER}"]
+        gone = sum(int(ended["sent"]["sum"]) for ended in method["status"].values())
         with self._counting:
-            return max(self._answered - sum(ended["sent"]["sum"] for ended in method["status"].values()), 0)
+            return max(self._answered - gone, 0)
 
     def _about(self, metadata: Any) -> tuple[str, str]:
         key = traceparent = ""

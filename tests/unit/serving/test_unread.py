@@ -118,7 +118,8 @@ async def asked(runtime: Runtime, http: bool, size: int) -> str:
     options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{runtime.ports['grpc_port']}", options) as channel:
         try:
-            answer = await channel.unary_unary(INFER)(message(size), timeout=60)
+            infer: Any = channel.unary_unary(INFER)
+            answer = await infer(message(size), timeout=60)
         except grpc.aio.AioRpcError as error:
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             return "full" if "wait for readers" in str(error.details()) else str(error)
