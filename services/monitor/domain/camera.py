@@ -27,6 +27,7 @@ _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of n
 # Two rules: times the policy's allowance, and how many standard errors of what is expected besides. The second finds a
 # shift of one deviation of a frame sooner, and one as large as the first rule must take for an error.
 ALLOWANCES = np.array([[1.0, 1.0], [2.0, 2.0]])
+_WITHIN = 6  # Times in a stretch over which an expected mean is taken.
 _GRID = 50.0  # Steps of 2 %: thresholds are looked up, not computed for each block.
 
 
@@ -261,6 +262,14 @@ class CameraWatch:
     def spread(self) -> Vector | None:
         """The channels' spread in their own units, shape (features,), for other cameras to lean on."""
         return None if self.reference is None else self.reference.scale[:WIDTH]
+
+    def expected(self, at: float, over: float = 0.0) -> tuple[Vector, float]:
+        """The standardised means, shape (channels,), of frames spread over `over` seconds about `at` while nothing is
+        wrong, and their standard error in deviations of a frame. The camera has a reference.
+        """
+        profile = self._known()
+        times = at + over * (np.arange(_WITHIN) + 0.5 - _WITHIN / 2.0) / _WITHIN if over > 0.0 else np.array([at])
+        return np.mean([profile.expected(one) for one in times.tolist()], axis=0), profile.error(at)
 
     def rate(self) -> float:
         """Frames a second, over what the trace remembers."""

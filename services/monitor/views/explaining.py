@@ -45,10 +45,13 @@ async def explain(judge: Judge, history: History, request: pb.ExplainIncidentReq
     after: list[pb.ExampleFrame] = []
     try:
         before, after = await _frames(history, known.incident)
-        if not (before and after):
-            unknown.append("Frames: analytics hold none of that time any more, or not yet.")
+        missing = "Frames: analytics hold none of that time any more, or not yet."
     except Unavailable as error:
-        unknown.append(f"Frames of before and after: {error}.")
+        missing = f"Frames of before and after: {error}."
+    before = before or _of_faults(known.incident, "before_asset_id")
+    after = after or _of_faults(known.incident, "after_asset_id")
+    if not (before and after):
+        unknown.append(missing)
     return pb.ExplainIncidentResponse(
         incident=wire.incident_message(known.incident),
         why=list(reasons(known.incident)),
@@ -73,6 +76,8 @@ def find(engine: Engine, wanted: str) -> Known:
 def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     """Why it was raised, in sentences; those about channels only if wanted."""
     yield f"Cause: {words.CAUSES[incident.cause]}."
+    for fault in incident.faults:
+        yield f"Broken: {words.broken(fault)}."
     yield from _since(incident)
     for one in furthest(incident.evidence)[:CHANNELS] if channels else ():
         yield f"{words.moved(one)}."
@@ -156,6 +161,12 @@ async def _frames(history: History, incident: Incident) -> tuple[list[pb.Example
         examples = await history.near(incident.model, incident.version, near, FRAMES)
         found.append([_example(one, channel) for one in examples])
     return found[0], found[1]
+
+
+def _of_faults(incident: Incident, which: str) -> list[pb.ExampleFrame]:
+    """What the judge itself remembers of a broken camera: one frame of each side, without its numbers."""
+    named = [(getattr(fault, which), fault.camera_id) for fault in incident.faults]
+    return [pb.ExampleFrame(asset_id=asset, camera_id=camera) for asset, camera in named[:FRAMES] if asset]
 
 
 def _telling(incident: Incident) -> Evidence | None:

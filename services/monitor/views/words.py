@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Shape
 
 CAUSES = {
     Cause.UNKNOWN: "not known yet",
@@ -66,6 +66,11 @@ def moved(one: Evidence) -> str:
         f"{one.shift_sigma:+.2f} sigma of the reference; {one.detector} at {number(one.statistic)}, "
         f"threshold {number(one.threshold)}"
     )
+
+
+def broken(fault: CameraFault) -> str:
+    """What is wrong with a camera, and since when."""
+    return f"{fault.kind} on {fault.camera_id} since {moment(fault.since)}"
 
 
 def listed(names: tuple[str, ...] | list[str], most: int = 6) -> str:
