@@ -51,7 +51,7 @@ def draw(chart: ChannelChart) -> Figure:
 def _channel(axes: Axes, chart: ChannelChart, name: str) -> None:
     edges = chart.span.bins(chart.parts)
     middle = [(a + b) / 2 for a, b in pairwise(edges)]
-    axes.set_ylabel(f"{name}\n({_unit(name)})")
+    axes.set_ylabel(f"{name}\n({_unit(name)})", fontsize=9.0)
     _bands(axes, chart, name)
     lines = {line.camera_id: line for line in chart.lines if line.channel == name}
     for place, camera in enumerate(chart.cameras):
