@@ -24,6 +24,7 @@ from services.monitor.domain.events import (
     State,
     VersionKnown,
 )
+from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.patience import steps_of
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.policy import Policy
@@ -59,6 +60,10 @@ class ModelWatch:
     deployments: dict[str, str] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     """Open incidents, in the order in which they were opened."""
+    absences: list[Absence] = field(default_factory=list)
+    """Open incidents of cameras that are silent or flood."""
+    presence_due: float = 0.0
+    """When they are looked for next."""
     looks: int = 0
     """Blocks that cameras have completed."""
     gathered: tuple[int, ...] = ()

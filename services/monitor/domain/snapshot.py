@@ -34,14 +34,16 @@ from services.monitor.domain import (
 )
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
-from services.monitor.domain.fleet import board
+from services.monitor.domain.fleet import absence, board
 
-CODEC: Final = 2
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
+CODEC: Final = 3
+"""2 knew no incidents of presence; 1 knew one open incident a model and no fleet, and inputs that waited were part of
+`@merge`. Both are still read.
+"""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
-    *(betting, pairs, trial, board),
+    *(betting, pairs, trial, absence, board),
 )
 _CLASSES: Final = {
     name: kind

@@ -75,9 +75,12 @@ def find(engine: Engine, wanted: str) -> Known:
 
 def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     """Why it was raised, in sentences; those about channels only if wanted."""
+    if words.is_presence(incident):
+        yield from (f"Presence: {text}." for text in words.broken(incident.faults))
+        yield from _over(incident)
+        return
     yield f"Cause: {words.CAUSES[incident.cause]}."
-    for fault in incident.faults:
-        yield f"Broken: {words.broken(fault)}."
+    yield from (f"Broken: {text}." for text in words.broken(incident.faults))
     yield from _since(incident)
     for one in furthest(incident.evidence)[:CHANNELS] if channels else ():
         yield f"{words.moved(one)}."
@@ -85,6 +88,10 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
         yield f"Classes: {words.listed(incident.class_names)}."
     yield from _harm(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
+    yield from _over(incident)
+
+
+def _over(incident: Incident) -> Iterator[str]:
     if incident.closed_at:
         yield f"Over since {words.moment(incident.closed_at)}."
 
@@ -113,6 +120,8 @@ def _harm(incident: Incident) -> Iterator[str]:
 
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
     """What would end an incident that is open, with how far that is."""
+    if any(absence.id == incident.id for absence in watch.absences):
+        yield "Frames: each of its cameras sends as usual again."
     if not any(case.id == incident.id for case in watch.cases):
         return
     if incident.plan_id:
@@ -135,6 +144,8 @@ def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[st
 
 def unknowns(incident: Incident) -> Iterator[str]:
     """What is not known of it."""
+    if words.is_presence(incident):
+        return
     if incident.harm is Harm.UNKNOWN:
         labels = incident.risk.current_labels if incident.risk else 0
         yield f"Whether it hurts: {labels} labels of the changed cameras so far do not decide."
