@@ -14,6 +14,7 @@ from services.monitor import wire_quality as wire
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
 from services.monitor.domain.quality.detection import Compared, measure_boxes
+from services.monitor.domain.quality.doubt import doubt_about, doubts
 from services.monitor.domain.quality.labelfree import Calibration, answered, calibrate, estimate
 from services.monitor.domain.quality.measures import measure, risk
 from services.monitor.domain.quality.tally import Tally
@@ -39,7 +40,9 @@ async def answer(judge: Judge, request: pb.GetQualityRequest) -> pb.GetQualityRe
 
 def _answer(judge: Judge, request: pb.GetQualityRequest) -> pb.GetQualityResponse:
     counts = judge.look(lambda engine: _read(engine, request))
-    cells = sorted({*counts.drawn, *counts.rest, *counts.traffic}, key=lambda cell: (-cell.hour, cell))
+    cells = sorted(
+        {*counts.drawn, *counts.rest, *counts.traffic, *counts.doubtful}, key=lambda cell: (-cell.hour, cell)
+    )
     limit = request.limit or _LIMIT
     segments = [_segment(cell, counts) for cell in cells[:limit]]
     return pb.GetQualityResponse(segments=segments, labels=counts.account, left_out=max(len(cells) - limit, 0))
@@ -47,13 +50,14 @@ def _answer(judge: Judge, request: pb.GetQualityRequest) -> pb.GetQualityRespons
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What was read: labels of uniform draws, the others, and predictions by segment; calibrations by (version,
-    role).
+    """What was read: labels of uniform draws, the others, predictions by segment, and those of which confidence says
+    nothing, by the reason; calibrations by (version, role).
     """
 
     drawn: dict[Cell, Tally]
     rest: dict[Cell, Tally]
     traffic: dict[Cell, list[tuple[int, int]]]
+    doubtful: dict[Cell, dict[str, tuple[int, int]]]
     calibrations: dict[tuple[str, str], Calibration]
     lost: set[tuple[str, str]]
     account: pb.LabelAccount
@@ -65,13 +69,12 @@ def _read(engine: Engine, request: pb.GetQualityRequest) -> _Counts:
     book, chosen, together = engine.truth, _chosen(request, engine.truth.since()), _together(request.by)
     if request.model not in engine.models and not any(cell.model == request.model for cell in book.cells):
         raise UnknownModel(f"nothing has been heard of model {request.model!r}", field="model")
-    traffic: dict[Cell, list[tuple[int, int]]] = {}
-    for cell, counts in engine.traffic.chosen(chosen).items():
-        traffic.setdefault(together(cell), []).append(counts)
+    traffic, doubtful = _predictions(engine, request.model, chosen, together)
     return _Counts(
         drawn=book.sum(lambda cell: cell.drawn and chosen(cell), together),
         rest={} if request.uniform_only else book.sum(lambda cell: not cell.drawn and chosen(cell), together),
         traffic=traffic,
+        doubtful=doubtful,
         calibrations=_calibrations(book, request.model),
         lost=set(book.lost),
         account=wire.account_message(book),
@@ -89,6 +92,25 @@ def _boxes(
     return found
 
 
+def _predictions(
+    engine: Engine, model: str, chosen: Callable[[Cell], bool], together: Callable[[Cell], Cell]
+) -> tuple[dict[Cell, list[tuple[int, int]]], dict[Cell, dict[str, tuple[int, int]]]]:
+    """Counts by segment: of which confidence tells, and of which it does not, by the reason."""
+    watch = engine.models.get(model)
+    known = doubts(watch.incidents) if watch else []
+    traffic: dict[Cell, list[tuple[int, int]]] = {}
+    doubtful: dict[Cell, dict[str, tuple[int, int]]] = {}
+    for cell, (number, scores) in engine.traffic.chosen(chosen).items():
+        why = doubt_about(cell, known)
+        if not why:
+            traffic.setdefault(together(cell), []).append((number, scores))
+            continue
+        reasons = doubtful.setdefault(together(cell), {})
+        before = reasons.get(why, (0, 0))
+        reasons[why] = (before[0] + number, before[1] + scores)
+    return traffic, doubtful
+
+
 def _calibrations(book: TruthBook, model: str) -> dict[tuple[str, str], Calibration]:
     found: dict[tuple[str, str], list[Tally]] = {}
     for cell, tally in book.cells.items():
@@ -100,7 +122,7 @@ def _calibrations(book: TruthBook, model: str) -> dict[tuple[str, str], Calibrat
 def _segment(cell: Cell, counts: _Counts) -> pb.Quality:
     drawn, rest = counts.drawn.get(cell, Tally()), counts.rest.get(cell, Tally())
     calibration = counts.calibrations.get((cell.version, cell.role), Calibration(0))
-    free = estimate(counts.traffic.get(cell, ()), calibration)
+    free = estimate(counts.traffic.get(cell, ()), calibration, counts.doubtful.get(cell, {}))
     whole = (cell.model, cell.version) not in counts.lost
     found = risk(drawn, counts.alpha)
     message = wire.risk_message(found, 1.0 - counts.alpha, whole, answered(drawn, free.predictions))

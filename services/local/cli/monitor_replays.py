@@ -84,7 +84,9 @@ def run_backtest(
     as_json: AsJson = False,
 ) -> None:
     """Replay recorded events through another policy or detector: what would have been alarmed, asked and saved."""
-    backtest = _monitor("backtest")
+    backtest, pictures = _monitor("backtest"), _monitor("views.pictures")
+    if plot is not None:
+        pictures.form_of(plot)  # Before the work, not after it.
     chosen = _with_detector(_policy(policy), detector)
     source = _monitor("outbound.recording").FileSource(recording) if recording else _kafka()
     with _progress("replayed") as (begun, passed):
@@ -96,7 +98,7 @@ def run_backtest(
         )  # fmt: skip
     figures = backtest.figures(report)
     if plot is not None:
-        _monitor("plots").draw(figures, plot)
+        pictures.backtest(figures, plot)
     if as_json:
         show_json(figures)
     else:

@@ -25,6 +25,7 @@ from services.monitor.domain.trace import Trace
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
 _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
+_WITHIN = 6  # Times in a stretch over which an expected mean is taken.
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +343,14 @@ class CameraWatch:
             return None
         long_known = bool(reference.held.any()) or self.last_at - profile.since >= DAYS * DAY
         return Anchor(reference, profile) if long_known else None
+
+    def expected(self, at: float, over: float = 0.0) -> tuple[Vector, float]:
+        """The standardised means, shape (channels,), of frames spread over `over` seconds about `at` while nothing is
+        wrong, and their standard error in deviations of a frame. The camera has a reference.
+        """
+        profile = self._known()
+        times = at + over * (np.arange(_WITHIN) + 0.5 - _WITHIN / 2.0) / _WITHIN if over > 0.0 else np.array([at])
+        return np.mean([profile.expected(one) for one in times.tolist()], axis=0), profile.error(at)
 
     def rate(self) -> float:
         """Frames a second, over what the trace remembers."""

@@ -9,6 +9,7 @@ from services.monitor.domain.case import Case, read_cause, read_shape
 from services.monitor.domain.deciding import decide, refuse_once
 from services.monitor.domain.events import Cause, DriftFound, Evidence, Finding, Harm, State
 from services.monitor.domain.fault import report
+from services.monitor.domain.fleet import missing
 from services.monitor.domain.fleet.alike import movers
 from services.monitor.domain.fleet.assess import assess
 from services.monitor.domain.fleet.board import Board
@@ -33,6 +34,7 @@ def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterato
         gather(watch, board, now, policy)
         yield from assess(watch, board, now)
     yield from revise(watch, now, policy)
+    yield from missing.look(watch, board, now, policy.fleet)
     for case in list(watch.cases):
         yield from _go_on(watch, case, board, now, policy)
 

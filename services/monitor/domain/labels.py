@@ -143,12 +143,14 @@ class LabelWatch:
         """The error known so far: the held-out report's and the labels' that came before the newest."""
         return self.report.plus(self.base)
 
-    def update(self, joined: Joined, policy: LabelPolicy) -> None:
-        """Take a uniform label's first revision."""
+    def update(self, joined: Joined, policy: LabelPolicy, run_length: float = 0.0) -> None:
+        """Take a uniform label's first revision. A false alarm comes once in so many labels, and in no fewer than the
+        policy says.
+        """
         self.labels += 1
         self.classes |= {joined.predicted, joined.truth}
         if self.baseline().labels >= policy.baseline:
-            self._feed(joined, policy)
+            self._feed(joined, policy, max(policy.run_length, run_length))
         if self.alarmed():
             return
         self.recent.append(joined.outcome)
@@ -213,30 +215,38 @@ class LabelWatch:
         count = max(len(self.classes), least)
         return count * (count - 1) / 2
 
-    def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
+    def _feed(self, joined: Joined, policy: LabelPolicy, run_length: float) -> None:
         wrong = np.array([joined.cost])
-        self._of_policy(policy).update(wrong)
+        self._of_policy(policy, run_length).update(wrong)
         if self.adwin is None:
             self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
         self.adwin.update(wrong)
         if joined.confused and joined.pair not in self.pairs:
-            self.pairs[joined.pair] = self._new_pair(joined.pair, policy)
+            self.pairs[joined.pair] = self._new_pair(joined.pair, run_length)
+        self._await(run_length)
         for pair, detector in self.pairs.items():
             detector.update(np.array([float(joined.confused and joined.pair == pair)]))
 
-    def _of_policy(self, policy: LabelPolicy) -> Detector:
+    def _of_policy(self, policy: LabelPolicy, run_length: float) -> Detector:
         """The detector that the policy names, a new one where it names another than it did."""
         choice = policy.detector
         if self.error is None or (self.chosen or self.error.name) != str(choice):
-            self.error = choice.make(1, {"run_length": policy.run_length, "baseline": self._error_rate()})
+            self.error = choice.make(1, {"run_length": run_length, "baseline": self._error_rate()})
         self.chosen = str(choice)
         return self.error
 
-    def _new_pair(self, pair: Pair, policy: LabelPolicy) -> MixtureDetector:
+    def _await(self, run_length: float) -> None:
+        """Thresholds follow the run length that is wanted; an alarm that was raised stands."""
+        wanted = ((self.error, run_length), *((d, run_length * self._pair_count(4)) for d in self.pairs.values()))
+        for detector, steps in wanted:
+            if isinstance(detector, MixtureDetector) and detector.peak < detector.run_length:
+                detector.run_length = steps
+
+    def _new_pair(self, pair: Pair, run_length: float) -> MixtureDetector:
         """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion
         on.
         """
-        detector = MixtureDetector(self.pair_rate(pair), policy.run_length * self._pair_count(4), _PAIR_RATES)
+        detector = MixtureDetector(self.pair_rate(pair), run_length * self._pair_count(4), _PAIR_RATES)
         detector.sums = detector.miss / (1.0 - detector.miss)
         return detector
 

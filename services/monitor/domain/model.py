@@ -22,6 +22,7 @@ from services.monitor.domain.events import (
     State,
     VersionKnown,
 )
+from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.patience import steps_of
 from services.monitor.domain.ground import Ground
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
@@ -60,6 +61,10 @@ class ModelWatch:
     deployments: dict[str, str] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     """Open incidents, in the order in which they were opened."""
+    absences: list[Absence] = field(default_factory=list)
+    """Open incidents of cameras that are silent or flood."""
+    presence_due: float = 0.0
+    """When they are looked for next."""
     looks: int = 0
     """Blocks that cameras have completed."""
     gathered: tuple[int, ...] = ()
@@ -151,9 +156,16 @@ class ModelWatch:
 
     def _watch_label(self, joined: Joined, policy: Policy) -> None:
         if self._untouched(joined):
-            self.labels.update(joined, policy.labels)
+            self.labels.update(joined, policy.labels, self._labels_in(policy.fleet.run_length))
         elif joined.annotator not in self.doubted:
             self.labels.set_aside(joined)
+
+    def _labels_in(self, frames: float) -> float:
+        """How many uniform labels come while each camera sends so many frames: a false incident of labels is to be as
+        rare as one of cameras, however many labels a fleet has.
+        """
+        seen = sum(camera.frames for camera in self.cameras.values())
+        return frames * self.labels.labels * len(self.cameras) / seen if seen else 0.0
 
     def _untouched(self, label: Joined) -> bool:
         """Whether a label is still watched: not while an incident, of labels or of its camera, explains it, and not

@@ -1,27 +1,21 @@
-"""Who is missing: cameras that sent frames, and send none while others do."""
+"""Who is missing, and what is open, as numbers."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from services.monitor.domain.engine import Engine
-
-LEAST_S: Final = 60.0
-GAPS: Final = 100.0
-"""Of a camera's usual gaps; frames that come at random rest so long once in e^100."""
+from services.monitor.domain.fleet.absence import is_silent
 
 
 def silent_cameras(engine: Engine) -> list[tuple[str, str]]:
     """(model, camera) of cameras with a reference and without a frame for so long, by the event time of all cameras:
     it stands still when all of them are silent.
     """
-    found = []
-    for name, watch in sorted(engine.models.items()):
-        for camera in watch.cameras.values():
-            rate = camera.rate() if camera.reference is not None else 0.0
-            if rate > 0.0 and engine.clock - camera.last_at > max(LEAST_S, GAPS / rate):
-                found.append((name, camera.camera_id))
-    return found
+    return [
+        (name, camera.camera_id)
+        for name, watch in sorted(engine.models.items())
+        for camera in watch.cameras.values()
+        if is_silent(camera, engine.clock)
+    ]
 
 
 def open_incidents(engine: Engine) -> dict[str, int]:

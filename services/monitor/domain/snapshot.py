@@ -40,12 +40,12 @@ from services.monitor.domain import (
 from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.detectors.protocol import Detector
-from services.monitor.domain.fleet import board
+from services.monitor.domain.fleet import absence, board
 
 CODEC: Final = 3
 """All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
 `@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras
-alone, and no probes.
+alone, no probes and no incidents of presence.
 """
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
@@ -69,7 +69,7 @@ _MODULES: Final = (
         risk,
         trace,
     ),
-    *(betting, pairs, trial, board),
+    *(betting, pairs, trial, absence, board),
 )
 _CLASSES: Final = {
     name: kind

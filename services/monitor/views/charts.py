@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Final
 
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import quality, wire
+from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import has_frames
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import CHAMPION, Evidence, Incident
@@ -43,17 +45,27 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Where means of a channel of a camera lie over [since, until) while nothing has changed: `mean` plus or minus
-    `half`, `SIGMAS` standard errors of the mean of as many frames as a part has, in the channel's unit.
+    """Where means of a channel of a camera lie while nothing has changed: at `times` (two or more, ascending) `means`
+    plus or minus `halves`, in the channel's unit. Half a band is `SIGMAS` standard errors of the mean of as many frames
+    as a part has, and of what is not known of that hour.
     """
 
     camera_id: str
     channel: str
     version: str
-    since: float
-    until: float
-    mean: float
-    half: float
+    times: tuple[float, ...]
+    means: tuple[float, ...]
+    halves: tuple[float, ...]
+
+    @property
+    def since(self) -> float:
+        """Where it begins."""
+        return self.times[0]
+
+    @property
+    def until(self) -> float:
+        """Where it ends."""
+        return self.times[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,34 +219,46 @@ def _bands(engine: Engine, lines: Sequence[Line], story: Chronicle, asked: Asked
     found = []
     for line in lines:
         camera = watch.cameras.get(line.camera_id)
-        reference = camera.reference if camera is not None else None
-        begin = asked.span.until
         frames = max(sorted(line.frames.values())[len(line.frames) // 2], 1)
-        time = correlation_time(reference.rho) if reference is not None else 1.0
-        factor = SIGMAS * (time / frames) ** 0.5
-        if camera is not None and reference is not None and line.channel in reference.names:
-            place = reference.names.index(line.channel)
-            begin = max(camera.learning_since, asked.span.since)
-            if reference.active[place] and begin < asked.span.until:
-                scale = float(reference.scale[place])
-                mean = float(reference.centre[place]) + float(reference.mean[place]) * scale
-                half = float(reference.deviation[place]) * scale * factor
-                found.append(Band(line.camera_id, line.channel, watch.version, begin, asked.span.until, mean, half))
-        found += _former(line, story, factor, asked.span, begin)
+        present = _present(camera, line, watch.version, frames, asked.span) if camera is not None else None
+        found += [present] if present is not None else []
+        rho = camera.reference.rho if camera is not None and camera.reference is not None else 0.0
+        factor = SIGMAS * (correlation_time(rho) / frames) ** 0.5
+        found += _former(line, story, factor, asked.span, present.since if present is not None else asked.span.until)
     return found
 
 
+def _present(camera: CameraWatch, line: Line, version: str, frames: int, span: Span) -> Band | None:
+    """What is expected of the camera at each part's time of day; None of a channel that is not watched."""
+    reference, begin = camera.reference, max(camera.learning_since, span.since)
+    if reference is None or line.channel not in reference.names or begin >= span.until:
+        return None
+    place = reference.names.index(line.channel)
+    if not reference.active[place]:
+        return None
+    scale, centre = float(reference.scale[place]), float(reference.centre[place])
+    noise = correlation_time(reference.rho) / frames
+    inside = [edge for edge in span.bins(PARTS) if begin < edge < span.until]
+    times = (begin, *inside, span.until)
+    over = (span.until - span.since) / PARTS
+    expected = [camera.expected(at, over) for at in times]
+    return Band(
+        line.camera_id, line.channel, version, times,
+        tuple(centre + float(means[place]) * scale for means, _ in expected),
+        tuple(SIGMAS * float(reference.deviation[place]) * scale * sqrt(noise + error**2) for _, error in expected),
+    )  # fmt: skip
+
+
 def _former(line: Line, story: Chronicle, factor: float, span: Span, end: float) -> Iterable[Band]:
-    """What an incident was held against, from its version's release to its end."""
+    """What an incident was held against, from its version's release to its end: its level, as no more is kept."""
     for incident in story.incidents:
         released = next((r.since for r in story.releases if r.version == incident.version), span.since)
         since, until = max(released, span.since), min(incident.closed_at or end, end, span.until)
         for one in incident.evidence:
             if (one.camera_id, one.channel) == (line.camera_id, line.channel) and one.shift_sigma and since < until:
-                sigma = (one.current_mean - one.reference_mean) / one.shift_sigma
-                yield Band(
-                    line.camera_id, line.channel, incident.version, since, until, one.reference_mean, sigma * factor
-                )
+                half = factor * (one.current_mean - one.reference_mean) / one.shift_sigma
+                mean = one.reference_mean
+                yield Band(line.camera_id, line.channel, incident.version, (since, until), (mean, mean), (half, half))
 
 
 async def quality_over_time(judge: Judge, history: History, asked: Asked, story: Chronicle) -> QualityChart:

@@ -47,10 +47,13 @@ async def explain(judge: Judge, history: History, request: pb.ExplainIncidentReq
     after: list[pb.ExampleFrame] = []
     try:
         before, after = await _frames(history, known.incident)
-        if not (before and after):
-            unknown.append("Frames: analytics hold none of that time any more, or not yet.")
+        missing = "Frames: analytics hold none of that time any more, or not yet."
     except Unavailable as error:
-        unknown.append(f"Frames of before and after: {error}.")
+        missing = f"Frames of before and after: {error}."
+    before = before or _of_faults(known.incident, "before_asset_id")
+    after = after or _of_faults(known.incident, "after_asset_id")
+    if not (before and after):
+        unknown.append(missing)
     return pb.ExplainIncidentResponse(
         incident=wire.incident_message(known.incident),
         why=list(reasons(known.incident)),
@@ -74,7 +77,12 @@ def find(engine: Engine, wanted: str) -> Known:
 
 def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     """Why it was raised, in sentences; those about channels only if wanted."""
+    if words.is_presence(incident):
+        yield from (f"Presence: {text}." for text in words.broken(incident.faults))
+        yield from _over(incident)
+        return
     yield f"Cause: {words.CAUSES[incident.cause]}."
+    yield from (f"Broken: {text}." for text in words.broken(incident.faults))
     yield from _since(incident)
     for one in furthest(incident.evidence)[:CHANNELS] if channels else ():
         yield f"{words.moved(one)}."
@@ -83,6 +91,10 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     yield from _probe(incident)
     yield from _harm(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
+    yield from _over(incident)
+
+
+def _over(incident: Incident) -> Iterator[str]:
     if incident.closed_at:
         yield f"Over since {words.moment(incident.closed_at)}."
 
@@ -125,6 +137,8 @@ def _harm(incident: Incident) -> Iterator[str]:
 
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
     """What would end an incident that is open, with how far that is."""
+    if any(absence.id == incident.id for absence in watch.absences):
+        yield "Frames: each of its cameras sends as usual again."
     if not any(case.id == incident.id for case in watch.cases):
         return
     if incident.plan_id:
@@ -147,6 +161,8 @@ def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[st
 
 def unknowns(incident: Incident) -> Iterator[str]:
     """What is not known of it."""
+    if words.is_presence(incident):
+        return
     if incident.harm is Harm.UNKNOWN:
         labels = incident.risk.current_labels if incident.risk else 0
         yield f"Whether it hurts: {labels} labels of the changed cameras so far do not decide."
@@ -181,6 +197,12 @@ async def _frames(history: History, incident: Incident) -> tuple[list[pb.Example
         examples = await history.near(incident.model, incident.version, near, FRAMES)
         found.append([_example(one, channel) for one in examples])
     return found[0], found[1]
+
+
+def _of_faults(incident: Incident, which: str) -> list[pb.ExampleFrame]:
+    """What the judge itself remembers of a broken camera: one frame of each side, without its numbers."""
+    named = [(getattr(fault, which), fault.camera_id) for fault in incident.faults]
+    return [pb.ExampleFrame(asset_id=asset, camera_id=camera) for asset, camera in named[:FRAMES] if asset]
 
 
 def _telling(incident: Incident) -> Evidence | None:

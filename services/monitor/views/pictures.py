@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from services.common.errors import InvalidMessage
 from services.monitor.domain.history import History
@@ -60,6 +61,27 @@ async def of_labels(judge: Judge, kind: str, asked: charts.Asked) -> Drawing:
         return labels.confusion(found, title) if kind == "confusion" else labels.calibration(found, title)
 
     return draw
+
+
+def form_of(file: Path) -> str:
+    """`svg` or `png`, by the file's name. Raises `InvalidMessage` for another one."""
+    form = file.suffix.lstrip(".").lower()
+    if form not in FORMS:
+        raise InvalidMessage(
+            f"a picture is a file that ends in .{' or .'.join(FORMS)}, not {file.name!r}.", field="plot"
+        )
+    return form
+
+
+def backtest(figures: dict[str, Any], file: Path) -> None:
+    """Write what a backtest found (`backtest.figures`) as a picture. Raises `InvalidMessage` as `form_of`."""
+
+    def draw() -> Figure:
+        from services.monitor.views.drawing import backtest
+
+        return backtest.draw(figures)
+
+    file.write_bytes(rendered(draw, form_of(file), "backtest"))
 
 
 def rendered(draw: Drawing, form: str, salt: str) -> bytes:

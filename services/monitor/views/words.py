@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.fleet.absence import FLOODING, SILENT
 from services.monitor.domain.probe_events import ProbeVerdict
 
 CAUSES = {
@@ -77,6 +79,19 @@ def moved(one: Evidence) -> str:
     )
 
 
+def broken(faults: Sequence[CameraFault]) -> Iterator[str]:
+    """What is wrong with cameras, and since when: a line a kind."""
+    for kind in dict.fromkeys(fault.kind for fault in faults):
+        since = min(fault.since for fault in faults if fault.kind == kind)
+        names = [fault.camera_id for fault in faults if fault.kind == kind]
+        yield f"{kind} on {listed(names)} since {moment(since)}"
+
+
+def is_presence(incident: Incident) -> bool:
+    """Whether it is about how much cameras send, and not about what."""
+    return bool(incident.faults) and all(fault.kind in (SILENT, FLOODING) for fault in incident.faults)
+
+
 def listed(names: tuple[str, ...] | list[str], most: int = 6) -> str:
     """Names in a row; of many only the first."""
     rest = len(names) - most
@@ -85,6 +100,8 @@ def listed(names: tuple[str, ...] | list[str], most: int = 6) -> str:
 
 def headline(incident: Incident) -> str:
     """What happened, in one line."""
+    if is_presence(incident):
+        return f"{incident.scope}: {incident.faults[0].kind}"
     if incident.cause is Cause.LABELS:
         what = (
             f"people answer differently on {listed(incident.class_names)}" if incident.class_names else "labels changed"

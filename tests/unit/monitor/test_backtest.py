@@ -194,6 +194,7 @@ def test_the_command_prints_and_draws_both_courses(
         (["--detector", "ddm"], "--detector must be one of adwin, cusum, kswin, page-hinkley, not 'ddm'"),
         (["--since", "yesterday"], "'yesterday' is neither a time"),
         (["--from", "/nowhere.gz"], "/nowhere.gz"),
+        (["--plot", "x.pdf"], "a picture is a file that ends in .svg or .png, not 'x.pdf'"),
     ],
 )
 def test_what_is_asked_wrongly_is_said(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from services.local.data import Dataset
 from tests.bench.monitor.images import model, score, truth
 from tests.bench.monitor.images.cells import CORRUPTIONS, FAULTS, SEVERITIES, TUNED_ON, Cell, all_cells
-from tests.bench.monitor.images.play import Outcome
+from tests.bench.monitor.images.play import Blame, Outcome
 
 DATASETS = ("fashion-mnist", "mnist-digits")
 
@@ -69,6 +69,7 @@ def right(cell: Cell, cost: float, seed: int) -> Outcome:
     if cell.cause != "none":
         found.found, found.cause, found.requests = 40, cell.cause, int(cost >= 0.05)
         found.cameras = ("belt-2",) if cell.cause == "camera" else ("belt-0", "belt-1")
+        found.blamed = (Blame(found.cameras, cell.kind),) if cell.cause == "camera" else ()
     return found
 
 
@@ -87,3 +88,16 @@ def test_a_change_that_is_not_found_counts_as_a_wrong_cause() -> None:
     hurting = next(t for t in truths.values() if t.cell.judged and t.cost >= 0.05)
     lines = {line.name: line for line in score.lines([Outcome(hurting.cell.name, 0)], truths)}
     assert lines["cause right"].value == 0.0 and lines["cause right"].runs == 1
+
+
+def test_every_camera_that_is_called_broken_counts_and_the_broken_one_is_found_in_any_incident() -> None:
+    truths = truth.read("fashion-mnist")
+    cell = Cell("camera", "dark", 4)
+    run = right(cell, truths[cell.name].cost, 0)
+    run.blamed = (Blame(("belt-0",), "blur"), *run.blamed)
+    lines = {line.name: line for line in score.lines([run], truths)}
+    assert lines["camera faults, precision"].value == 0.5
+    assert lines["camera faults, recall"].value == 1.0
+    run.blamed = (Blame(("belt-0", "belt-2"), "dark"),)
+    lines = {line.name: line for line in score.lines([run], truths)}
+    assert lines["camera faults, recall"].value == lines["camera faults, precision"].value == 0.0

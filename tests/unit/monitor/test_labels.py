@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.risk import Count
+from tests.unit.monitor.fleets import Fleet
 from tests.unit.monitor.worlds import policy
 
 RULES = policy().labels
@@ -125,3 +127,30 @@ def test_labels_of_an_alarm_that_may_be_a_change_do_not_count() -> None:
     watch.forgive(harmless=False)
     assert watch.base == before
     assert watch.recent == watch.aside == []
+
+
+def test_in_a_fleet_labels_alarm_as_rarely_as_cameras_do() -> None:
+    fleet = Fleet(1, cameras=20, sites=4, frames=120, labelled=0.1)
+    watch = fleet.run().models["m"]
+    frames = sum(camera.frames for camera in watch.cameras.values()) / 20
+    detector = watch.labels.error
+    assert isinstance(detector, MixtureDetector)
+    assert watch.labels.labels > 100
+    assert detector.run_length == pytest.approx(policy().fleet.run_length * watch.labels.labels / frames, rel=0.1)
+    assert detector.run_length > 10 * RULES.run_length
+
+
+def test_a_longer_run_length_waits_for_more_evidence_and_an_alarm_that_was_raised_stands() -> None:
+    def alarmed_at(run_length: float) -> int:
+        watch = LabelWatch(Count(60.0, 600.0))
+        for n in range(500):
+            watch.update(
+                Joined(str(n), "c", n, n, 1, "1", f"class-{n % 3}", "class-0", "uniform", n), RULES, run_length
+            )
+            if watch.alarmed():
+                watch.update(Joined("next", "c", n, n, 1, "1", "class-0", "class-0", "uniform", n), RULES, 1e12)
+                assert watch.alarmed()
+                return n
+        raise AssertionError("no alarm")
+
+    assert alarmed_at(RULES.run_length) == alarmed_at(0.0) < alarmed_at(1e9)

@@ -8,10 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from services.monitor.domain.case import Case
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Seen
+from services.monitor.domain.events import CameraFault, Cause, Incident, Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import QualityPolicy
+from services.monitor.domain.quality.book import Cell
+from services.monitor.domain.quality.doubt import doubt_about, doubts
 from services.monitor.domain.quality.labelfree import CELLS_MIN, Estimate, answered, calibrate, estimate
 from services.monitor.domain.quality.tally import UNIT, Tally
 from services.monitor.domain.quality.traffic import HOURS, Traffic
@@ -78,6 +81,44 @@ def test_too_few_labelled_cells_say_so() -> None:
     cells = [cell(rng, 0.85, 0.0) for _ in range(CELLS_MIN - 1)] + [cell(rng, 0.85, 0.0, labels=20) for _ in range(9)]
     assert estimate([(10, 8 * UNIT)], calibrate(cells)).unknown.startswith("19 of 20")
     assert estimate([], calibrate(cells)).unknown == "no predictions"
+
+
+def fault(kind: str, since: float, closed_at: float = 0.0, camera: str = "gate") -> Incident:
+    broken = CameraFault(camera, kind, since, "before", "after")
+    case = Case("i", "m", "1", "", "after", since, Cause.CAMERA, began_at=since, closed_at=closed_at, faults=[broken])
+    return case.incident()
+
+
+def test_of_a_camera_whose_fault_makes_a_model_wrong_and_sure_accuracy_is_unknown_and_the_reason_named() -> None:
+    rng = np.random.default_rng(5)
+    calibration = calibrate([cell(rng, rng.uniform(0.8, 0.9), 0.06) for _ in range(30)])
+    sure_of = (100, int(100 * 0.85 * UNIT))
+    assert estimate([sure_of], calibration).unknown == ""
+    found = estimate([], calibration, {"dead pixels on gate": sure_of})
+    assert found.unknown.endswith("where a camera is broken: dead pixels on gate")
+    assert (found.predictions, found.low, found.high) == (100, 0.0, 1.0)
+
+
+def test_one_broken_camera_of_many_widens_the_interval_by_its_share() -> None:
+    rng = np.random.default_rng(5)
+    calibration = calibrate([cell(rng, rng.uniform(0.8, 0.9), 0.06) for _ in range(30)])
+    hour = (100, int(100 * 0.85 * UNIT))
+    whole = estimate([hour] * 20, calibration)
+    partly = estimate([hour] * 19, calibration, {"dead pixels on gate": hour})
+    assert partly.accuracy == pytest.approx(whole.accuracy)
+    assert partly.accuracy - partly.low == pytest.approx(whole.accuracy - whole.low + 0.05)
+
+
+def test_only_the_hours_of_a_fault_that_deceives_are_doubted_whatever_the_version() -> None:
+    hour = int(EPOCH // 3600)
+    known = doubts(
+        [fault("dead pixels", hour * 3600.0 + 1800.0, (hour + 2) * 3600.0), fault("blur", 0.0, camera="door")]
+    )
+    said = [doubt_about(Cell("m", "2", "shadow", "gate", hour + n, False), known) for n in (-1, 0, 1, 2)]
+    assert said == ["", "dead pixels on gate", "dead pixels on gate", ""]
+    assert doubt_about(Cell("m", "1", "champion", "door", hour, False), known) == ""
+    still = doubts([fault("frozen", hour * 3600.0)])
+    assert doubt_about(Cell("m", "1", "champion", "gate", hour + 1000, False), still) == "frozen on gate"
 
 
 def test_the_answered_share_of_a_draw_is_estimated_with_its_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -12,7 +13,8 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor import queries
 from services.monitor.commands import Commands
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
 from services.monitor.domain.history import CLOSED, Decided, History, Line, Release, Span
 from services.monitor.domain.probe_events import ProbeVerdict, ProbeWord
 from services.monitor.errors import UnknownIncident, UnknownModel
@@ -227,8 +229,44 @@ async def test_a_band_is_the_reference_and_before_it_what_an_incident_was_held_a
     chart = await charts.channels(drifted, cast(History, history), Asked("m", SPAN, channels=("energy",)), story)
     now, before = sorted(chart.bands, key=lambda band: -band.since)
     assert (now.version, now.until, before.version) == ("1", SPAN.until, "0")
-    assert (before.since, before.until, before.mean) == (EPOCH - 10, EPOCH - 5, 0.5)
-    assert before.half == pytest.approx(0.1 * now.half, rel=0.3)  # sigma is .1 there, about 1 in this world
+    assert (before.since, before.until, before.means) == (EPOCH - 10, EPOCH - 5, (0.5, 0.5))
+    assert before.halves[0] < 0.2 * now.halves[0]  # sigma is .1 there, about 1 in this world
+
+
+async def test_a_band_follows_the_daily_cycle_that_the_camera_has_learnt(drifted: Judge) -> None:
+    day, history = Span(EPOCH, EPOCH + 86_400.0), Remembered(names=["camera-0"])
+
+    def learn(engine: Engine) -> float:
+        camera = engine.models["m"].cameras["camera-0"]
+        assert camera.profile is not None and camera.reference is not None
+        camera.profile.weights[1] = 2.0  # Two deviations up at midnight, down at noon.
+        return 2.0 * float(camera.reference.scale[camera.reference.names.index("energy")])
+
+    judge = copy.deepcopy(drifted)
+    height = judge.look(learn)
+    asked, story = Asked("m", day, channels=("energy",)), Chronicle([], [], ())
+    (band,) = (await charts.channels(judge, cast(History, history), asked, story)).bands
+    assert len(band.times) == len(band.means) == len(band.halves) > 100
+    assert max(band.means) - min(band.means) == pytest.approx(2.0 * height, rel=0.05)
+    top = band.times[band.means.index(max(band.means))] % 86_400.0
+    assert min(top, 86_400.0 - top) < 1_800.0
+    assert max(band.halves) > min(band.halves)  # Only a few seconds of the day were seen.
+
+
+async def test_a_broken_cameras_frames_of_before_and_after_are_shown_without_analytics(drifted: Judge) -> None:
+    fault = CameraFault("camera-0", "blur", EPOCH, "asset-before", "asset-after")
+    broken = incident(cause=Cause.CAMERA, cameras=("camera-0",), faults=(fault,))
+    judge = copy.deepcopy(drifted)
+    judge.look(lambda engine: engine.models["m"].incidents.append(broken))
+    said = await explaining.explain(judge, CLOSED, pb.ExplainIncidentRequest(id="i"))
+    assert [(f.asset_id, f.camera_id) for f in (*said.before, *said.after)] == [
+        ("asset-before", "camera-0"), ("asset-after", "camera-0"),
+    ]  # fmt: skip
+    assert any(text.startswith("Broken: blur on camera-0 since ") for text in said.why)
+    assert not any(text.startswith("Frames") for text in said.unknown)
+    text = page(await gather(judge, CLOSED, Asked("m", SPAN)), EPOCH, "http://localhost:8110")
+    assert "http://localhost:8110/api/v1/assets/asset-before/content" in text
+    assert "<td>blur</td>" in text
 
 
 def test_a_chronicle_marks_only_what_lies_in_the_span() -> None:
@@ -243,7 +281,7 @@ def test_a_chronicle_marks_only_what_lies_in_the_span() -> None:
 def test_too_many_marks_are_lines_without_words_and_nothing_is_said_in_words() -> None:
     marks = [Mark(EPOCH + n, "alarm", "alarm") for n in range(20)]
     lines = [Line("gate-1", "energy", dict.fromkeys(range(9), 0.5), dict.fromkeys(range(9), 3))]
-    bands = [Band("gate-1", "energy", "1", SPAN.since, SPAN.until, 0.5, 0.1)]
+    bands = [Band("gate-1", "energy", "1", (SPAN.since, SPAN.until), (0.5, 0.5), (0.1, 0.1))]
     chart = ChannelChart("m", SPAN, ["energy", "margin"], ["gate-1"], lines, bands, marks, 10, 0)
     drawn = texts(picture(lambda: channels.draw(chart), "svg", "t"))
     assert "alarm" not in drawn

@@ -4,15 +4,17 @@ Average confidence (Hendrycks & Gimpel, ICLR 2017; Guillory et al., Predicting w
 ICCV 2021) with an offset and an interval from labelled cells: conformal, leave one out (Barber et al., Predictive
 inference with the jackknife+, Ann. Stat. 2021). Outside the range of confidence that labels have covered, nobody has
 seen how far accuracy moves with it: it is taken to move as far, and the interval reaches from not at all to twice as
-far (Guillory et al. regress the one on the other and find slopes about 1 that differ from shift to shift). Where that
-is wider than half of the scale, and with too few labelled cells, it is not known.
+far (Guillory et al. regress the one on the other and find slopes about 1 that differ from shift to shift). Where a
+camera's fault makes a model wrong and sure (`doubt`), a prediction may be right or wrong, whatever its confidence. With
+an interval wider than half of the scale, and with too few labelled cells, accuracy is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, fsum, sqrt
+from types import MappingProxyType
 from typing import Final
 
 from services.monitor.domain.quality.measures import share
@@ -75,13 +77,23 @@ def _sums(tally: Tally) -> tuple[int, int, int]:
     return sum(tally.bin_sizes.values()), sum(tally.bin_right.values()), sum(tally.bin_scores.values())
 
 
-def estimate(traffic: Sequence[tuple[int, int]], calibration: Calibration) -> Estimate:
-    """Of all predictions in some cells, (number, sum of scores in 2^-60) each."""
-    number = sum(n for n, _ in traffic)
-    confidence = share(sum(scores for _, scores in traffic), number * UNIT)
+def estimate(
+    traffic: Sequence[tuple[int, int]],
+    calibration: Calibration,
+    doubtful: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> Estimate:
+    """Of all predictions in some cells, (number, sum of scores in 2^-60) each; of the `doubtful` ones, by the reason,
+    confidence says nothing.
+    """
+    everything = [*traffic, *doubtful.values()]
+    number = sum(n for n, _ in everything)
+    confidence = share(sum(scores for _, scores in everything), number * UNIT)
     beyond = fsum(n * calibration.beyond(share(scores, n * UNIT)) for n, scores in traffic) / max(number, 1)
-    reach = calibration.radius + beyond
+    dark = sum(n for n, _ in doubtful.values()) / max(number, 1)
+    reach = calibration.radius + beyond + dark
     unknown = _unknown(number, reach, calibration)
+    if unknown and dark and 2.0 * (reach - dark) <= WIDEST:
+        unknown = f"confidence says nothing of accuracy where a camera is broken: {', '.join(sorted(doubtful))}"
     if unknown:
         return Estimate(number, confidence, 0.0, 0.0, 1.0, calibration.cells, unknown)
     middle = confidence + calibration.offset

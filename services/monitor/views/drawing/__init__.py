@@ -1,1 +1,1 @@
-"""Charts as pictures, with matplotlib: SVG whose text is text, and PNG. One function a kind, named in `KINDS`."""
+"""Charts as pictures, with matplotlib: SVG whose text is text, and PNG. All that the monitor draws is drawn here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +51,7 @@ def draw(chart: ChannelChart) -> Figure:
 def _channel(axes: Axes, chart: ChannelChart, name: str) -> None:
     edges = chart.span.bins(chart.parts)
     middle = [(a + b) / 2 for a, b in pairwise(edges)]
-    axes.set_ylabel(f"{name}\n({_unit(name)})")
+    axes.set_ylabel(f"{name}\n({_unit(name)})", fontsize=9.0)
     _bands(axes, chart, name)
     lines = {line.camera_id: line for line in chart.lines if line.channel == name}
     for place, camera in enumerate(chart.cameras):
@@ -68,26 +67,23 @@ def _channel(axes: Axes, chart: ChannelChart, name: str) -> None:
 
 
 def _bands(axes: Axes, chart: ChannelChart, name: str) -> None:
-    """In one colour, and those that overlap as one: many over one another would show nothing."""
-    eras: dict[str, list[Band]] = {}
-    for band in chart.bands:
-        if band.channel == name:
-            eras.setdefault(band.version, []).append(band)
-    for bands in eras.values():
-        ends = [date(min(b.since for b in bands)), date(max(b.until for b in bands))]
-        for low, high in _union((b.mean - b.half, b.mean + b.half) for b in bands):
-            axes.fill_between(ends, low, high, color=INK, alpha=0.13, linewidth=0, label=_NORMAL)
+    """All in one shape, so that those that overlap are one: many over one another would show nothing."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    outlines = [_outline(band) for band in chart.bands if band.channel == name]
+    if outlines:
+        shape = Path.make_compound_path(*(Path(outline, closed=True) for outline in outlines))
+        axes.add_patch(PathPatch(shape, facecolor=INK, alpha=0.13, linewidth=0, label=_NORMAL))
+        axes.autoscale_view()
 
 
-def _union(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The same stretches without overlaps."""
-    found: list[tuple[float, float]] = []
-    for low, high in sorted(intervals):
-        if found and low <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], high))
-        else:
-            found.append((low, high))
-    return found
+def _outline(band: Band) -> list[tuple[float, float]]:
+    """Along its lower edge and back along the upper one, to where it began: all turn the same way."""
+    sides = list(zip(band.times, band.means, band.halves, strict=True))
+    lower = [(date(at), mean - half) for at, mean, half in sides]
+    upper = [(date(at), mean + half) for at, mean, half in reversed(sides)]
+    return [*lower, *upper, lower[0]]
 
 
 def _named(camera: str) -> str:

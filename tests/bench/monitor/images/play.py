@@ -23,9 +23,10 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import (
     DRIFT,
     UNIFORM,
-    Alert,
+    Cause,
     DriftFound,
     Finding,
+    Incident,
     Input,
     Labelled,
     PredictionOf,
@@ -34,6 +35,7 @@ from services.monitor.domain.events import (
     VersionKnown,
 )
 from services.monitor.domain.probe_events import ProbeRequest
+from services.monitor.domain.quality.doubt import doubt_about, doubts
 from services.monitor.domain.quality.labelfree import Estimate, calibrate, estimate
 from services.monitor.domain.quality.truth import Said
 from services.monitor.domain.quality.truth import Truth as LabelTruth
@@ -67,16 +69,27 @@ ONSET: Final = HOUR * 472_000
 """Event time of the change: on a full hour, as traffic is counted by hours."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """The cameras that one incident calls broken, and the kinds of fault it names, joined by commas."""
+
+    cameras: tuple[str, ...]
+    fault: str
+
+
 @dataclass(slots=True)
 class Outcome:
-    """What came of one run. `found` counts frames of a camera from the change to the first word of an incident."""
+    """What came of one run. `found` counts frames of a camera from the change to the first word of the first incident
+    that is about a camera that changed; its cause, shape and harm stand here. `blamed` are all incidents that call a
+    camera broken.
+    """
 
     cell: str
     seed: int
     found: int | None = None
     cause: str = ""
     cameras: tuple[str, ...] = ()
-    fault: str = ""
+    blamed: tuple[Blame, ...] = ()
     shape: str = ""
     harm: str = ""
     state: str = ""
@@ -256,22 +269,29 @@ class Run:
         )
 
     def outcome(self) -> Outcome:
-        """What had been said of the first incident after the change, and whether anything was asked for."""
+        """What had been said of the incidents after the change, and whether anything was asked for."""
         found = Outcome(self.cell.name, self.world.seed)
         words = [f.incident for f in self.findings if isinstance(f, DriftFound)]
-        if words:
-            said = [w for w in words if w.id == words[0].id and not w.closed_at] or words[:1]
-            last = said[-1]
-            found.found = max(round((words[0].detected_at - ONSET) * RATE), 0)
+        found.blamed = tuple(_blame(w) for w in _newest(words) if w.cause is Cause.CAMERA)
+        first = next((w.id for w in words if self._concerns(w)), "")
+        said = [w for w in words if w.id == first]
+        if said:
+            open_ = [w for w in said if not w.closed_at] or said[:1]
+            last = open_[-1]
+            found.found = max(round((said[0].detected_at - ONSET) * RATE), 0)
             found.cause, found.shape, found.harm = (w.name.lower() for w in (last.cause, last.shape, last.harm))
             found.cameras = last.cameras
-            found.state = max(w.state for w in said).name
-            found.fault = ", ".join(sorted({f.kind for f in getattr(last, "faults", ())}))
+            found.state = max(w.state for w in open_).name
         asked = [f for f in self.findings if isinstance(f, Request)]
         found.requests = len(asked)
         found.asked = round((asked[0].at - ONSET) * RATE) if asked else None
         self._rate(found)
         return found
+
+    def _concerns(self, incident: Incident) -> bool:
+        """Whether it is about a camera that changed; one of labels may name none."""
+        changed = {name for number, name in enumerate(CAMERAS) if self._touched(number, WARM)}
+        return not incident.cameras or bool(changed.intersection(incident.cameras))
 
     def _rate(self, found: Outcome) -> None:
         """The accuracy that the run had on the changed cameras, and what was thought of it without labels."""
@@ -292,12 +312,20 @@ class Run:
             lambda cell: cell.hour >= int(ONSET // HOUR) and (self.cell.cause != "camera" or cell.camera_id == BROKEN)
         )
         known = [tally for cell, tally in self.engine.truth.cells.items() if cell.drawn]
-        return estimate(list(hours.values()), calibrate(known))
+        seen = doubts(self.engine.models["m"].incidents)
+        plain = [counts for cell, counts in hours.items() if not doubt_about(cell, seen)]
+        doubtful = {f"{n}": counts for n, (cell, counts) in enumerate(hours.items()) if doubt_about(cell, seen)}
+        return estimate(plain, calibrate(known), doubtful)
 
 
-def fault_of(findings: list[Finding]) -> str:
-    """What tickets say is broken."""
-    return next((f.summary for f in findings if isinstance(f, Alert) and f.severity == "ticket"), "")
+def _newest(words: list[Incident]) -> list[Incident]:
+    """The newest word about each incident; of one that is over, the last before."""
+    ended = {w.id: w for w in words if w.closed_at}
+    return list({**ended, **{w.id: w for w in words if not w.closed_at}}.values())
+
+
+def _blame(incident: Incident) -> Blame:
+    return Blame(incident.cameras, ", ".join(sorted({f.kind for f in incident.faults})))
 
 
 def _belt(rng: np.random.Generator, labels: NDArray[np.int64], frames: int) -> NDArray[np.int64]:

@@ -81,8 +81,9 @@ def cells(outcomes: Sequence[Outcome], truths: Mapping[str, Truth]) -> str:
 def _kinds(runs: Sequence[Outcome]) -> str:
     counts: dict[str, int] = {}
     for run in runs:
-        if run.fault:
-            counts[run.fault] = counts.get(run.fault, 0) + 1
+        for blame in run.blamed:
+            if blame.fault:
+                counts[blame.fault] = counts.get(blame.fault, 0) + 1
     return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda one: -one[1]))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.bench.monitor.images.cells import HARMLESS, HURTS
-from tests.bench.monitor.images.play import AFTER, BROKEN, CAMERAS, Outcome
+from tests.bench.monitor.images.play import AFTER, BROKEN, CAMERAS, Blame, Outcome
 from tests.bench.monitor.images.truth import Truth
 
 SOON: Final = 300
@@ -46,14 +46,13 @@ class Pair:
     truth: Truth
 
     @property
-    def fault_said(self) -> bool:
-        """Whether a camera was blamed."""
-        return self.outcome.cause == "camera"
+    def broken(self) -> list[Blame]:
+        """Where incidents call the broken camera broken, and no other one."""
+        return [blame for blame in self.outcome.blamed if self.is_right(blame)]
 
-    @property
-    def fault_right(self) -> bool:
-        """Whether the camera that was blamed, alone, is the broken one."""
-        return self.fault_said and self.truth.cell.cause == "camera" and self.outcome.cameras == (BROKEN,)
+    def is_right(self, blame: Blame) -> bool:
+        """Whether the camera that is blamed, alone, is the broken one."""
+        return self.truth.cell.cause == "camera" and blame.cameras == (BROKEN,)
 
     @property
     def soon(self) -> bool:
@@ -75,9 +74,9 @@ def lines(outcomes: Iterable[Outcome], truths: Mapping[str, Truth], *, judged: b
         _line(f"cost >= {HURTS}: found within {SOON} frames", 0.90, True, hurt, lambda p: float(p.soon)),
         _line(f"cost < {HARMLESS}: retraining asked for", 0.05, False, calm, lambda p: float(p.outcome.requests > 0)),
         _line("cause right", 0.85, True, due, lambda p: float(p.outcome.cause == p.truth.cell.cause)),
-        _line("camera faults, precision", 0.95, True, [p for p in pairs if p.fault_said], lambda p: p.fault_right),
-        _line("camera faults, recall", 0.90, True, _faulty(pairs), lambda p: p.fault_right),
-        _line("what is broken, right (no aim)", 0.0, True, [p for p in pairs if p.fault_right], _kind),
+        _line("camera faults, precision", 0.95, True, [p for p in pairs if p.outcome.blamed], _precision),
+        _line("camera faults, recall", 0.90, True, _faulty(pairs), lambda p: float(bool(p.broken))),
+        _line("what is broken, right (no aim)", 0.0, True, [p for p in pairs if p.broken], _kind),
         _line("accuracy without labels, off by", 0.08, False, known, _off),
         _line(f"its {LEVEL:.0%} interval covers", 0.85, True, known, _covers),
         _line("it is stated (no aim)", 0.0, True, asked, lambda p: float(not p.outcome.unknown)),
@@ -88,8 +87,12 @@ def _faulty(pairs: Sequence[Pair]) -> list[Pair]:
     return [p for p in pairs if p.truth.cell.cause == "camera"]
 
 
+def _precision(pair: Pair) -> float:
+    return len(pair.broken) / len(pair.outcome.blamed)
+
+
 def _kind(pair: Pair) -> float:
-    return float(pair.outcome.fault == pair.truth.cell.kind)
+    return float(pair.broken[0].fault == pair.truth.cell.kind)
 
 
 def _off(pair: Pair) -> float:

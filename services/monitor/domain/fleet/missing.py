@@ -1,0 +1,126 @@
+"""Cameras that fall silent or flood, as incidents: those of about the same moment are one, whose scope says what they
+have in common. A switch that fails silences a site, not forty cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.events import (
+    Alert,
+    CameraFault,
+    Cause,
+    DriftFound,
+    Finding,
+    Happening,
+    Harm,
+    Incident,
+    Shape,
+    State,
+)
+from services.monitor.domain.fleet.absence import FLOOD, FLOODING, SILENT, Absence, floods, is_silent, patience, sends
+from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.fleet.scope import of_cameras
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import FleetPolicy
+from services.monitor.domain.retraining import derive
+
+EVERY_S: Final = 10.0
+"""Of event time between two looks at all cameras of a model, at least; ..."""
+_TENTH: Final = 0.1
+"""... and this share of how long the fastest of them may be silent."""
+_WORDS: Final = {SILENT: "no frames any more", FLOODING: f"more than {FLOOD:.0f} times the usual frames"}
+
+
+def look(watch: ModelWatch, board: Board, now: float, policy: FleetPolicy) -> Iterator[Finding]:
+    """Open, widen and end incidents of presence. While nobody sends, nothing is said: time then stands still for
+    cameras, and who is missing is not known.
+    """
+    if now < watch.presence_due:
+        return
+    watched = watch.watched()
+    watch.presence_due = now + max(EVERY_S, _TENTH * _shortest(watched))
+    quiet = {c.camera_id for c in watched if is_silent(c, now)}
+    if len(quiet) == len(watched) and not watch.absences:
+        return
+    for camera in watched:
+        if board.plan_for(camera.camera_id, now) is None:
+            _enter(watch, board, camera, now, silent=camera.camera_id in quiet)
+    for absence in list(watch.absences):
+        back = [name for name, rate in absence.cameras.items() if _is_back(watch, absence, name, rate, now)]
+        for name in back:
+            del absence.cameras[name]
+        yield from _say(watch, absence, now, policy)
+
+
+def _shortest(watched: Sequence[CameraWatch]) -> float:
+    """How long the fastest camera may be silent, in seconds."""
+    return min((patience(rate) for camera in watched if (rate := camera.rate()) > 0.0), default=0.0)
+
+
+def _enter(watch: ModelWatch, board: Board, camera: CameraWatch, now: float, *, silent: bool) -> None:
+    rate = camera.rate() if silent else floods(camera, now)
+    if rate <= 0.0:
+        return
+    kind, since = (SILENT, camera.last_at) if silent else (FLOODING, now - patience(rate))
+    of_kind = [a for a in watch.absences if a.kind == kind]
+    if any(camera.camera_id in a.cameras for a in of_kind):
+        return
+    absence = next((a for a in of_kind if abs(since - a.began_at) <= patience(rate)), None)
+    if absence is None:
+        id_ = derive("presence", watch.model, watch.version, kind, camera.camera_id, repr(since))
+        absence = Absence(id_, kind, since, now, now)
+        watch.absences.append(absence)
+    before = camera.sights[-1][1] if camera.sights else ""
+    absence.cameras[camera.camera_id] = rate
+    absence.faults.append(CameraFault(camera.camera_id, kind, since, before, ""))
+    absence.widened_at = now
+    labels = {c.camera_id: board.labels(c.camera_id) for c in watch.watched()}
+    absence.scope = of_cameras(sorted({f.camera_id for f in absence.faults}), labels)
+
+
+def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float) -> bool:
+    """Whether a camera sends again, and no more than half of what is too much; or nobody watches it any more."""
+    camera = watch.cameras.get(name)
+    if camera is None:
+        return True
+    if absence.kind == SILENT:
+        return now - camera.last_at <= patience(rate)
+    return sends(camera, now, patience(rate)) < FLOOD * rate / 2.0
+
+
+def _say(watch: ModelWatch, absence: Absence, now: float, policy: FleetPolicy) -> Iterator[Finding]:
+    """Once no camera has joined for a while; and the end, of what was told."""
+    over = not absence.cameras
+    if over:
+        watch.absences.remove(absence)
+    if absence.told and not over and absence.widened_at != now:
+        return
+    if not absence.told and (over or now - absence.widened_at < policy.settle_seconds):
+        return
+    first, absence.told = not absence.told, True
+    what = "closed" if over else "opened" if first else "scope"
+    summary = f"{absence.scope}: {_WORDS[absence.kind]}"
+    summary = f"{absence.scope}: over, the cameras send as usual" if over else summary
+    absence.history.append(Happening(now, what, "monitor", summary))
+    absence.revision += 1
+    incident = _incident(watch, absence, now if over else 0.0)
+    watch.remember(incident)
+    yield DriftFound(now, "", incident, absence.revision)
+    if what != "scope":
+        yield Alert(now, "", derive("alert", absence.id, what), watch.model, absence.id, "ticket", summary, what)
+
+
+def _incident(watch: ModelWatch, absence: Absence, closed_at: float) -> Incident:
+    """WARN, as nothing is known to be wrong with what the model says, and no label is to be drawn because of it."""
+    names = tuple(sorted({fault.camera_id for fault in absence.faults}))
+    plain = Incident(
+        id=absence.id, model=watch.model, version=watch.version, state=State.WARN, cause=Cause.CAMERA,
+        harm=Harm.UNKNOWN, shape=Shape.SUDDEN, began_at=absence.began_at, detected_at=absence.detected_at,
+        level_since=absence.began_at, cameras=names, class_names=(), evidence=(), risk=None, closed_at=closed_at,
+        trigger_asset_id="", scope=absence.scope, history=tuple(absence.history), faults=tuple(absence.faults),
+    )  # fmt: skip
+    return replace(plain, state=State.OK) if closed_at else plain

@@ -1,0 +1,137 @@
+"""Cameras that fall silent or flood are incidents: one a cause, told once, over when they send as usual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import Alert, Commanded, DriftFound, Finding, Incident, Order, Seen, State
+from services.monitor.domain.fleet.absence import FLOODING, SILENT
+from services.monitor.domain.pieces import Snapshots, rebuild
+from services.monitor.views import explaining, words
+from tests.unit.monitor.fleets import Batch, Fleet
+from tests.unit.monitor.worlds import policy
+
+CUT = 420  # Frames of each camera before some fall silent: all have a reference then.
+FRAMES = 900
+
+
+def fleet(**more: object) -> Fleet:
+    return Fleet(3, cameras=12, sites=3, frames=FRAMES, gap=1.0, labelled=0.0, **more)  # type: ignore[arg-type]
+
+
+def without(batches: Iterable[Batch], cameras: Iterable[int], since: int = CUT, until: int = FRAMES) -> Iterator[Batch]:
+    """Frames of some cameras are lost for a while."""
+    names = {f"camera-{c}" for c in cameras}
+    for number, batch in enumerate(batches):
+        lost = names if since < number <= until else set()
+        yield [one for one in batch if not (isinstance(one[2], Seen) and one[2].camera_id in lost)]
+
+
+def heard(batches: Iterable[Batch], engine: Engine | None = None) -> list[Finding]:
+    engine = engine or Engine.new(policy())
+    findings = [finding for batch in batches for finding in engine.feed(batch)]
+    return findings + engine.drain()
+
+
+def incidents(findings: Iterable[Finding]) -> list[Incident]:
+    return list({f.incident.id: f.incident for f in findings if isinstance(f, DriftFound)}.values())
+
+
+def alerts(findings: Iterable[Finding]) -> list[tuple[str, str, str]]:
+    return [(f.kind, f.severity, f.summary) for f in findings if isinstance(f, Alert)]
+
+
+def test_a_site_that_falls_silent_is_one_incident_with_the_site_as_its_scope() -> None:
+    small = fleet()
+    findings = heard(without(small.batches(), small.of_site(1)))
+    (found,) = incidents(findings)
+    assert str(found.scope) == "site site-1"
+    assert found.cameras == tuple(sorted(f"camera-{c}" for c in small.of_site(1)))
+    assert {(fault.kind, fault.camera_id) for fault in found.faults} == {(SILENT, name) for name in found.cameras}
+    assert small.time(CUT - 1) - 1.0 <= found.began_at <= small.time(CUT)
+    assert 60.0 < found.detected_at - found.began_at <= 115.0
+    assert found.state is State.WARN and found.closed_at == 0.0
+    assert alerts(findings) == [("opened", "ticket", "site site-1: no frames any more")]
+
+
+def test_it_is_over_when_they_send_again_and_told_so_once() -> None:
+    small = fleet()
+    findings = heard(without(small.batches(), [5], until=CUT + 250))
+    (found,) = incidents(findings)
+    assert (str(found.scope), found.state) == ("camera camera-5", State.OK)
+    assert 0.0 <= found.closed_at - small.time(CUT + 250) <= 15.0
+    assert [kind for kind, _, _ in alerts(findings)] == ["opened", "closed"]
+
+
+def test_cameras_that_fall_silent_at_other_times_are_incidents_of_their_own() -> None:
+    small = fleet()
+    batches = without(without(small.batches(), [1]), [2], since=CUT + 150)
+    assert [str(i.scope) for i in incidents(heard(batches))] == ["camera camera-1", "camera camera-2"]
+
+
+def test_while_all_are_silent_nothing_is_said() -> None:
+    small = fleet()
+    known = list(without(small.batches(), range(12)))
+    later = Commanded(small.time(FRAMES), "ce", "", "c", Order.CANCEL, "ada", "", "no plan")
+    assert incidents(heard([*known, [("commands/0", False, later)]])) == []
+
+
+def test_what_was_announced_beforehand_is_no_incident() -> None:
+    small = fleet()
+    since, until = small.time(CUT - 5), small.time(FRAMES)
+    plan = Commanded(small.time(CUT - 10), "ce", "", "plan", Order.PLAN, "ada", "moved", "plan", since, until,
+                     labels=(("site", "site-1"),))  # fmt: skip
+    small.commands = (plan,)
+    assert incidents(heard(without(small.batches(), small.of_site(1)))) == []
+
+
+def flooded(batches: Iterable[Batch], camera: int, times: int, since: int, until: int) -> Iterator[Batch]:
+    """A camera sends so many frames for one."""
+    for number, batch in enumerate(batches):
+        more = list(batch)
+        for where, holds, item in batch:
+            if isinstance(item, Seen) and item.camera_id == f"camera-{camera}" and since < number <= until:
+                copies = (
+                    replace(item, ce_id=f"{item.ce_id}/{n}", at=item.at + 0.8 * n / times) for n in range(1, times)
+                )
+                more += [(where, holds, copy) for copy in copies]
+        yield more
+
+
+def test_a_camera_that_floods_is_an_incident_until_it_sends_as_usual() -> None:
+    small = fleet()
+    findings = heard(flooded(small.batches(), 4, 12, CUT, CUT + 200))
+    (found,) = incidents(findings)
+    assert (found.faults[0].kind, str(found.scope)) == (FLOODING, "camera camera-4")
+    assert small.time(CUT) < found.detected_at < small.time(CUT + 110)
+    assert small.time(CUT + 200) < found.closed_at < small.time(CUT + 320)
+    assert alerts(findings)[0][2] == "camera camera-4: more than 5 times the usual frames"
+    assert incidents(heard(flooded(small.batches(), 4, 3, CUT, CUT + 200))) == []
+
+
+def test_people_read_who_is_silent_and_what_would_end_it() -> None:
+    small = fleet()
+    engine = Engine.new(policy())
+    (found,) = incidents(heard(without(small.batches(), small.of_site(1)), engine))
+    assert words.headline(found) == "site site-1: silent"
+    (why,) = explaining.reasons(found)
+    assert why.startswith("Presence: silent on camera-1, camera-10, camera-4, camera-7 since ")
+    assert list(explaining.clears(engine, engine.models["m"], found)) == [
+        "Frames: each of its cameras sends as usual again."
+    ]
+    assert list(explaining.unknowns(found)) == []
+
+
+def test_it_goes_on_alike_from_a_snapshot_while_it_is_open() -> None:
+    small = fleet()
+    batches = list(without(small.batches(), small.of_site(1), until=CUT + 250))
+    engine, written, snapshots = Engine.new(policy()), dict[str, bytes](), Snapshots()
+    for batch in batches[: CUT + 180]:
+        engine.feed(batch)
+    written.update(snapshots.changed(engine))
+    again = Engine.new(policy())
+    rebuild(again, written)
+    assert len(again.models["m"].absences) == 1
+    assert heard(batches[CUT + 180 :], again) == heard(batches[CUT + 180 :], engine)
