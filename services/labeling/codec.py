@@ -120,8 +120,8 @@ def draw_message(draw: Draw) -> pb.Draw:
 
 
 def reference_message(reference: Reference) -> pb.PredictionReference:
-    """As it stands."""
-    return pb.PredictionReference(
+    """As it stands; with the features that it has."""
+    message = pb.PredictionReference(
         prediction_id=reference.prediction_id,
         model=reference.model,
         version=reference.version,
@@ -129,6 +129,9 @@ def reference_message(reference: Reference) -> pb.PredictionReference:
         class_name=reference.class_name,
         score=reference.score,
     )
+    if reference.features:
+        message.features.MergeFromString(reference.features)
+    return message
 
 
 def task_message(task: Task, priority: float) -> pb.Task:

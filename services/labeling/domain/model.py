@@ -125,7 +125,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A prediction, as far as labels are joined to it."""
+    """A prediction, as far as labels are joined to it; `features` are the contract's message, passed on as it came."""
 
     prediction_id: str
     model: str
@@ -133,6 +133,7 @@ class Reference:
     role: str
     class_name: str
     score: float
+    features: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,15 @@ def prediction(message: serving_pb2.Prediction) -> Prediction | None:
         )
     best = message.scores[0]
     return Prediction(
-        Reference(message.id, message.model, message.version, message.role, best.class_name, best.score),
+        Reference(
+            message.id,
+            message.model,
+            message.version,
+            message.role,
+            best.class_name,
+            best.score,
+            message.features.SerializeToString(),
+        ),
         message.asset_id,
         message.camera_id,
         codec.micros(message.captured_at),

@@ -148,6 +148,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "version": reference.version,
         "class_name": reference.class_name,
         "score": reference.score,
+        "features": reference.features,
         "margin": prediction.margin,
         "camera_id": prediction.camera_id,
         "captured_at": prediction.captured_at,
@@ -155,5 +156,5 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 
 
 def _prediction(row: Row[Any]) -> Prediction:
-    reference = Reference(row.id, row.model, row.version, row.role, row.class_name, row.score)
+    reference = Reference(row.id, row.model, row.version, row.role, row.class_name, row.score, row.features or b"")
     return Prediction(reference, row.asset_id, row.camera_id, row.captured_at, row.margin)

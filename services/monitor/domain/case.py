@@ -18,6 +18,7 @@ from services.monitor.domain.events import (
     Happening,
     Harm,
     Incident,
+    Regain,
     Risk,
     Scope,
     Shape,
@@ -74,6 +75,9 @@ class Case:
     """What it was understood from: while that is the same, so is the understanding."""
     faults: list[CameraFault] = field(default_factory=list)
     answer: Answered | None = None
+    regain: Regain | None = None
+    probed: int = 0
+    """Labels that the probe of `regain` had."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -101,6 +105,7 @@ class Case:
             plan_id=self.plan_id,
             history=tuple(self.history),
             faults=tuple(self.broken()),
+            regain=self.regain,
         )
 
     def broken(self) -> list[CameraFault]:
@@ -129,7 +134,8 @@ class Case:
 def _essence(incident: Incident) -> Incident:
     scope = Scope(incident.scope.kind, incident.scope.value)
     faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope)
+    regain = replace(incident.regain, share=0.0, low=0.0, high=0.0, labels=0) if incident.regain else None
+    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope, regain=regain)
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:

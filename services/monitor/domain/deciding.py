@@ -9,9 +9,10 @@ from services.monitor.domain.events import Finding
 from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.outlook import condition_of, hopeless
 from services.monitor.domain.policy import Policy
-from services.monitor.domain.retraining import Stake, ask, objection, refuse, weigh
-from services.monitor.domain.telling import alert
+from services.monitor.domain.retraining import Attempt, Stake, ask, objection, refuse, weigh
+from services.monitor.domain.telling import alert, beyond
 
 AWAITS_PERSON = "awaits_person"
 
@@ -20,7 +21,7 @@ def stake(watch: ModelWatch, case: Case) -> Stake:
     """The error above the baseline and the traffic of the drifted cameras."""
     excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
     touched = sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras)
-    return Stake(excess, touched, watch.book.count)
+    return Stake(excess, touched, watch.book.count, case.regain)
 
 
 def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
@@ -36,11 +37,7 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         yield from refuse_once(watch, case, *why, now, policy)
         return
     numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
-    no = (
-        ("camera_fault", f"camera_fault: {said_of(case.broken())}")
-        if beyond_training(case.broken())
-        else objection(watch.ledger, numbers, now, policy.retrain)
-    )
+    no = _beyond_training(watch, case, policy) or objection(watch.ledger, numbers, now, policy.retrain)
     no = no or _person(case, policy)
     if no is not None:
         yield from refuse_once(watch, case, *no, now, policy)
@@ -49,9 +46,22 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         return
     since = case.level_since or now
     request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
+    healthy = case.risk.baseline_error if case.risk else 0.0
+    watch.ledger.remember(request.id, Attempt(case.id, condition_of(case, watch.cameras), healthy))
     case.requested += 1
     watch.note(request)
     yield request
+
+
+def _beyond_training(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) when something is to be mended instead: it is seen to be broken, or training was tried. The
+    latter is said anew for each condition in which it was tried.
+    """
+    if beyond_training(case.broken()):
+        return "camera_fault", f"camera_fault: {said_of(case.broken())}"
+    if (known := hopeless(watch, case, policy)) is not None:
+        return f"not_recoverable/{known.request_id}", f"not_recoverable: {beyond(known.regain, case.cause)}"
+    return None
 
 
 def _person(case: Case, policy: Policy) -> tuple[str, str] | None:

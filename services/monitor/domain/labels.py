@@ -41,6 +41,7 @@ class Joined:
     origin: str
     number: int = 0
     annotator: str = ""
+    features: tuple[float, ...] = ()
 
     @property
     def wrong(self) -> bool:
@@ -74,6 +75,7 @@ class LabelBook:
         joined = Joined(
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
             reference.version, reference.class_name, label.class_name, origin, self.count, label.annotator,
+            reference.features,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
-from services.monitor.domain.events import Incident, Numbers, Refusal, Request
+from services.monitor.domain.condition import Condition, Hopeless
+from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request
 from services.monitor.domain.policy import RetrainPolicy
 
 DAY = 86400.0
+_REMEMBERED = 20  # Attempts, and conditions in which training does not help.
 _NAMESPACE = uuid5(NAMESPACE_URL, "irisloop/monitor")
 
 
@@ -17,10 +19,19 @@ def derive(*parts: str) -> str:
     return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """When a request was made: of which incident, in which condition, and the error before it, 0..1."""
+
+    incident_id: str
+    condition: Condition
+    healthy: float
+
+
 @dataclass(slots=True)
 class Ledger:
     """What was asked for one model, and what became of it. `trained_seconds` is how long its last training took,
-    `labels_asked` how many labels had come when the last request was made.
+    `labels_asked` how many labels had come when the last request was made; `tried` holds attempts by request.
     """
 
     open: Request | None = None
@@ -30,6 +41,20 @@ class Ledger:
     attempts: dict[str, int] = field(default_factory=dict)
     trained_seconds: float = 0.0
     labels_asked: int = 0
+    tried: dict[str, Attempt] = field(default_factory=dict)
+    hopeless: list[Hopeless] = field(default_factory=list)
+
+    def remember(self, request_id: str, attempt: Attempt) -> None:
+        """Keep what a request was made in."""
+        self.tried[request_id] = attempt
+        if len(self.tried) > _REMEMBERED:
+            del self.tried[next(iter(self.tried))]
+
+    def conclude(self, request_id: str, condition: Condition, regain: Regain, *, hopeless: bool) -> None:
+        """Keep what a run regained, where that says that another one would not help; a later word replaces it."""
+        others = [known for known in self.hopeless if known.request_id != request_id]
+        new = [Hopeless(request_id, condition, regain)] if hopeless else []
+        self.hopeless = [*others, *new][-_REMEMBERED:]
 
     def close(self, request_id: str, at: float, because: str) -> bool:
         """Close the open request, if it is this one."""
@@ -55,6 +80,7 @@ class Stake:
     excess: float
     predictions_a_second: float
     labels: int = 0
+    regain: Regain | None = None
 
     def cost(self, policy: RetrainPolicy) -> float:
         """Of leaving things as they are over the policy's horizon."""
@@ -63,7 +89,7 @@ class Stake:
 
 def weigh(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> Numbers:
     """Everything that a decision is made from."""
-    asked = bool(ledger.closed_at)
+    asked, regain = bool(ledger.closed_at), stake.regain
     return Numbers(
         excess=stake.excess,
         predictions_a_second=stake.predictions_a_second,
@@ -77,6 +103,11 @@ def weigh(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> Nu
         labels_since=stake.labels - ledger.labels_asked,
         labels_between=policy.labels_between if asked else 0,
         trained_seconds=ledger.trained_seconds,
+        regain=regain.share if regain else 0.0,
+        regain_low=regain.low if regain else 0.0,
+        regain_high=regain.high if regain else 0.0,
+        regain_labels=regain.labels if regain else 0,
+        regain_by=regain.by if regain else "",
     )
 
 

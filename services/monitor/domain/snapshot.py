@@ -21,6 +21,7 @@ import numpy as np
 from services.monitor.domain import (
     camera,
     case,
+    condition,
     events,
     labels,
     merge,
@@ -36,11 +37,13 @@ from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.fleet import board
 
-CODEC: Final = 2
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
+CODEC: Final = 3
+"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`; 2 had labels without
+features, and knew nothing of what a retraining regains: both are still read.
+"""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
-    *(camera, case, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
+    *(camera, case, condition, events, labels, merge, model, profile, recency, reference, retraining, risk, trace),
     *(betting, pairs, trial, board),
 )
 _CLASSES: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain.case import Case, block_seconds
-from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm
+from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm, Outlook, Regain
 from services.monitor.domain.fault import said_of
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -29,6 +29,25 @@ def say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[F
         yield alert(case, now, "page", "page", summary)
     if case.broken() and case.level_since and "fault" not in case.alerts:
         yield alert(case, now, "fault", "ticket", said_of(case.broken()))
+    yield from tell_outlook(case, now)
+
+
+def tell_outlook(case: Case, now: float) -> Iterator[Finding]:
+    """Once, when training does not help: something is to be mended."""
+    regain = case.regain
+    told = "not_recoverable" in case.alerts or case.is_silent(now)
+    if regain is not None and regain.outlook is Outlook.NOT_RECOVERABLE and not told:
+        summary = f"{case.scope}: {case.model}'s {what(case)} changed; {beyond(regain, case.cause)}"
+        yield alert(case, now, "not_recoverable", "ticket", summary)
+
+
+def beyond(regain: Regain, cause: Cause) -> str:
+    """That training does not help, by which figures, and what may."""
+    mend = "agree on what the classes mean" if cause is Cause.LABELS else "clean the lens, mend focus or light"
+    return (
+        f"a retraining regained {regain.share:.0%} of the loss ({regain.low:.0%} to {regain.high:.0%}, "
+        f"{regain.labels} held-out assets), so it is not recoverable by training: {mend}"
+    )
 
 
 def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
@@ -49,7 +68,7 @@ def what(case: Case) -> str:
 
 
 def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
-    """`code` is opened, page, fault, closed, or that a person is awaited: each is told of once."""
+    """`code` is opened, page, fault, not_recoverable, closed, or that a person is awaited: each is told of once."""
     case.alerts.append(code)
     kind = code if code in ("opened", "closed") else "escalated"
     case.note(now, f"told ({severity})", why=summary)

@@ -12,9 +12,10 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from services.common.errors import Unavailable
 from services.monitor import wire
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Outlook, Shape
 from services.monitor.domain.history import Example, History, Near, Span
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.regain import RUN
 from services.monitor.domain.retraining import derive
 from services.monitor.errors import UnknownIncident
 from services.monitor.handlers import Judge
@@ -79,6 +80,7 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     if incident.class_names:
         yield f"Classes: {words.listed(incident.class_names)}."
     yield from _harm(incident)
+    yield from _regain(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
     if incident.closed_at:
         yield f"Over since {words.moment(incident.closed_at)}."
@@ -104,6 +106,20 @@ def _harm(incident: Incident) -> Iterator[str]:
             f"({risk.current_labels} labels; 95 % interval {words.percent(risk.current_low)} to "
             f"{words.percent(risk.current_high)})."
         )
+
+
+def _regain(incident: Incident) -> Iterator[str]:
+    regain = incident.regain
+    if regain is None:
+        return
+    span = f"{words.percent(regain.share)} of it (90 % interval {words.percent(regain.low)} to "
+    how = (
+        f"A retraining regained {span}{words.percent(regain.high)}; {regain.labels} held-out assets)"
+        if regain.by == RUN
+        else f"What answers and features still tell regains {span}{words.percent(regain.high)}; {regain.labels} "
+        "labels), a retraining no less"
+    )
+    yield f"Of the loss: {words.OUTLOOKS[regain.outlook]}. {how}."
 
 
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
@@ -133,6 +149,8 @@ def unknowns(incident: Incident) -> Iterator[str]:
     if incident.harm is Harm.UNKNOWN:
         labels = incident.risk.current_labels if incident.risk else 0
         yield f"Whether it hurts: {labels} labels of the changed cameras so far do not decide."
+    if incident.harm is Harm.CROSSED and (incident.regain is None or incident.regain.outlook is Outlook.UNKNOWN):
+        yield "Whether a retraining would help: that is known once one was tried."
     if incident.shape is Shape.UNKNOWN:
         yield "How it came: too few blocks since it began."
     if not incident.level_since and not incident.closed_at:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Outlook, Shape
 
 CAUSES = {
     Cause.UNKNOWN: "not known yet",
@@ -17,6 +17,11 @@ HARMS = {
     Harm.NONE: "none: labels show that the model is not wrong more often",
     Harm.UNKNOWN: "unknown: labels do not decide yet",
     Harm.CROSSED: "crossed: labels show that the model is wrong more often",
+}
+OUTLOOKS = {
+    Outlook.UNKNOWN: "unknown whether training helps",
+    Outlook.RECOVERABLE: "recoverable by training",
+    Outlook.NOT_RECOVERABLE: "not recoverable by training; no second retraining is asked for in this condition",
 }
 SHAPES = {
     Shape.UNKNOWN: "not known yet",

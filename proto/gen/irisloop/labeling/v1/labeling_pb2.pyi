@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from irisloop.ingest.v1 import ingest_pb2 as _ingest_pb2
+from irisloop.serving.v1 import serving_pb2 as _serving_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -288,12 +289,17 @@ class PredictionReference(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     CLASS_NAME_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     model: _builtins.str
     version: _builtins.str
     role: _builtins.str
     class_name: _builtins.str
     score: _builtins.float
+    @_builtins.property
+    def features(self) -> _serving_pb2.Features:
+        """As `prediction made` had them; absent where it had none."""
+
     def __init__(
         self,
         *,
@@ -303,10 +309,11 @@ class PredictionReference(_message.Message):
         role: _builtins.str = ...,
         class_name: _builtins.str = ...,
         score: _builtins.float = ...,
+        features: _serving_pb2.Features | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "features", b"features", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
