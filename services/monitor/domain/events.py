@@ -292,6 +292,11 @@ class Regain:
     labels: int
     by: str
 
+    def expected(self) -> str:
+        """What to expect of a retraining, in words."""
+        least = "" if self.by == "run" else "at least "
+        return f"training regains {least}{self.share:.0%} of the loss, by a {self.by} on {self.labels} labels"
+
 
 @dataclass(frozen=True, slots=True)
 class CameraFault:

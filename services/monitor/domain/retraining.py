@@ -138,6 +138,7 @@ def ask(
     attempt = ledger.attempts.get(incident.id, 0) + 1
     cost = f"{stake.cost(policy):.2f} in {policy.horizon_days:g} days against {policy.cost_of_run:.2f} for a run"
     touched = f"{stake.predictions_a_second:.1f} predictions a second"
+    gain = f"; {stake.regain.expected()}" if stake.regain else ""
     request = Request(
         at=now,
         traceparent=traceparent,
@@ -148,7 +149,7 @@ def ask(
         labels_since=since,
         labels_wanted=policy.labels_wanted,
         expires_at=now + policy.expires_seconds,
-        reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}",
+        reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}{gain}",
         class_names=incident.class_names,
         cameras=incident.cameras,
         numbers=weigh(ledger, stake, now, policy),

@@ -25,7 +25,8 @@ def say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[F
     if not case.alerts and case.harm is not Harm.CROSSED and _is_settled(watch, case, now, policy):
         yield alert(case, now, "opened", "ticket", f"{case.scope}: {case.model}'s {what(case)} changed")
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
-        summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed"
+        gain = f"; {case.regain.expected()}" if case.regain else ""
+        summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed{gain}"
         yield alert(case, now, "page", "page", summary)
     if case.broken() and case.level_since and "fault" not in case.alerts:
         yield alert(case, now, "fault", "ticket", said_of(case.broken()))
