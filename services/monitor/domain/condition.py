@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from services.monitor.domain.events import Regain
-
 _NOISE = 2.0  # Times the length that two shifts of one condition are apart by chance.
 
 
@@ -32,12 +30,3 @@ class Condition:
         names = {*self.shift, *now.shift}
         apart = sqrt(sum((self.shift.get(name, 0.0) - now.shift.get(name, 0.0)) ** 2 for name in names))
         return apart <= tolerance * self.size() + _NOISE * sqrt(self.error**2 + now.error**2)
-
-
-@dataclass(frozen=True, slots=True)
-class Hopeless:
-    """A run in this condition regained too little."""
-
-    request_id: str
-    condition: Condition
-    regain: Regain

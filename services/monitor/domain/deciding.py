@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Finding
+from services.monitor.domain.events import Finding, Outlook
 from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
-from services.monitor.domain.outlook import condition_of, hopeless
+from services.monitor.domain.outlook import condition_of, of_runs
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import Attempt, Stake, ask, objection, refuse, weigh
 from services.monitor.domain.telling import alert, beyond
@@ -59,8 +59,9 @@ def _beyond_training(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str
     """
     if beyond_training(case.broken()):
         return "camera_fault", f"camera_fault: {said_of(case.broken())}"
-    if (known := hopeless(watch, case, policy)) is not None:
-        return f"not_recoverable/{known.request_id}", f"not_recoverable: {beyond(known.regain, case.cause)}"
+    request, regain = of_runs(watch, case, policy)
+    if regain is not None and regain.outlook is Outlook.NOT_RECOVERABLE:
+        return f"not_recoverable/{request}", f"not_recoverable: {beyond(regain, case.cause)}"
     return None
 
 

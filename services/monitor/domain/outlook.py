@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
-from services.monitor.domain.condition import Condition, Hopeless
-from services.monitor.domain.events import Cause, Outlook, RunEnded, VersionKnown
+from services.monitor.domain.condition import Condition
+from services.monitor.domain.events import Cause, Regain, RunEnded, VersionKnown
 from services.monitor.domain.fault import recent
 from services.monitor.domain.harm import counts
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
-from services.monitor.domain.regain import RUN, of_run, probe
+from services.monitor.domain.regain import RUN, of_run, probe, together
 
 _MORE = 1.25  # It is probed anew when there are so many times the labels.
 
@@ -34,22 +35,27 @@ def condition_of(case: Case, cameras: dict[str, CameraWatch]) -> Condition:
     return Condition(case.version, (), mean, sqrt(square) / max(count, 1))
 
 
-def hopeless(watch: ModelWatch, case: Case, policy: Policy) -> Hopeless | None:
-    """The run that regained too little in the condition that holds now."""
-    now = condition_of(case, watch.cameras) if watch.ledger.hopeless else None
-    known = watch.ledger.hopeless if now is not None else []
-    return next((h for h in known if now and h.condition.holds(now, policy.shape.level_tolerance)), None)
+def of_runs(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str, Regain | None]:
+    """The last request that was tried in the condition that holds now, and what runs in it regained together."""
+    tried = {key: one for key, one in watch.ledger.tried.items() if one.result is not None}
+    if not tried:
+        return "", None
+    now = condition_of(case, watch.cameras)
+    alike = {key: one for key, one in tried.items() if one.condition.holds(now, policy.shape.level_tolerance)}
+    if not alike:
+        return "", None
+    healthy = sum(one.healthy for one in alike.values()) / len(alike)
+    results = [one.result for one in alike.values() if one.result is not None]
+    return [*alike][-1], of_run(together(results), healthy, policy.retrain.regain_least)
 
 
 def read_outlook(watch: ModelWatch, case: Case, policy: Policy) -> None:
-    """Take what is known by now of an incident that hurts."""
-    known = hopeless(watch, case, policy)
+    """Take what is known by now of an incident that hurts: what runs regained, else what a probe does."""
+    _, known = of_runs(watch, case, policy)
     if known is not None:
-        case.regain = known.regain
+        case.regain = known
         return
     tried = case.regain is not None and case.regain.by == RUN
-    if tried and case.regain is not None and case.regain.outlook is Outlook.RECOVERABLE:
-        return
     before, since, settled = counts(watch, case)
     entries = settled or since
     if tried or len(entries) >= _MORE * case.probed:
@@ -58,19 +64,17 @@ def read_outlook(watch: ModelWatch, case: Case, policy: Policy) -> None:
 
 
 def learn(watch: ModelWatch, item: RunEnded | VersionKnown, policy: Policy) -> None:
-    """A run of a request was held against the champion: what it regained is the answer for its incident, and for any
-    other in the same condition.
-    """
+    """A run of a request was held against the champion: the answer for its incident, and for any in its condition."""
     attempt = watch.ledger.tried.get(item.request_id)
     if attempt is None or item.tried is None:
         return
+    first = attempt.result is None
+    watch.ledger.tried[item.request_id] = replace(attempt, result=item.tried)
     found = of_run(item.tried, attempt.healthy, policy.retrain.regain_least)
-    if found is None:
-        return
-    no = found.outlook is Outlook.NOT_RECOVERABLE
-    watch.ledger.conclude(item.request_id, attempt.condition, found, hopeless=no)
     for case in watch.cases:
-        if case.id == attempt.incident_id:
-            case.regain, case.understood = found, ()
-            said = f"{found.share:.0%} of the loss ({found.low:.0%} to {found.high:.0%})"
-            case.note(item.at, "tried", why=f"a retraining regained {said} on {found.labels} held-out assets")
+        if case.id == attempt.incident_id and found is not None:
+            case.understood = ()
+            case.regain = of_runs(watch, case, policy)[1] or found
+            if first:
+                said = f"{found.share:.0%} of the loss ({found.low:.0%} to {found.high:.0%})"
+                case.note(item.at, "tried", why=f"a retraining regained {said} on {found.labels} held-out assets")

@@ -21,12 +21,12 @@ from services.monitor.domain.labels import Joined
 from services.monitor.domain.risk import Count
 
 LEAST: Final = 100
-"""Labels before the probe says anything."""
+"""Labels before the probe says anything, and held-out assets from which on a run's estimate counts as it stands."""
 MOST: Final = 500
 """It is fitted to the newest so many."""
 PROBE: Final = "probe"
 RUN: Final = "run"
-_LEAST_HELD: Final = 30  # Held-out assets before a run says anything.
+_LEAST_HELD: Final = 30  # Held-out assets before a run says anything at all.
 _FOLDS: Final = 10  # Stretches of time: neighbours are alike and stay together.
 _RIDGE: Final = 0.3
 _QUANTILES: Final = (1.645, 1.833)  # 90 % two-sided: normal, and Student's t of 9 degrees of freedom (ten folds).
@@ -55,8 +55,9 @@ def probe(since: Sequence[Joined], healthy: Count, least: float) -> Regain | Non
 def of_run(tried: Tried, healthy: float, least: float) -> Regain | None:
     """What a run regained: the share of the champion's error above `healthy` (0..1) that its version is rid of.
 
-    None where too few assets were held out or the champion errs no more than before. The interval takes the two errors
-    as independent, which is wider than it need be for the same assets.
+    None where too few assets were held out or the champion errs no more than before. With fewer than 100, a word needs
+    the whole interval on one side of `least`. The interval takes the two errors as independent, which is wider than it
+    need be for the same assets.
     """
     loss = tried.champion_error - healthy
     if tried.assets < _LEAST_HELD or loss <= 0.0:
@@ -64,9 +65,18 @@ def of_run(tried: Tried, healthy: float, least: float) -> Regain | None:
     share = (tried.champion_error - tried.error) / loss
     spread = [e * (1.0 - e) / tried.assets for e in (tried.error, tried.champion_error)]
     error = sqrt(spread[0] + (1.0 - share) ** 2 * spread[1]) / loss
-    outlook = Outlook.RECOVERABLE if share >= least else Outlook.NOT_RECOVERABLE
     low, high = share - _QUANTILES[0] * error, share + _QUANTILES[0] * error
+    outlook = Outlook.RECOVERABLE if share >= least else Outlook.NOT_RECOVERABLE
+    if tried.assets < LEAST and low < least <= high:
+        outlook = Outlook.UNKNOWN
     return _told(outlook, share, low, high, tried.assets, RUN)
+
+
+def together(tries: Sequence[Tried]) -> Tried:
+    """Several runs in one condition as one on all their assets."""
+    assets = sum(one.assets for one in tries)
+    error = sum(one.error * one.assets for one in tries) / assets
+    return Tried(error, sum(one.champion_error * one.assets for one in tries) / assets, assets)
 
 
 def _told(outlook: Outlook, share: float, low: float, high: float, labels: int, by: str) -> Regain:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
-from services.monitor.domain.condition import Condition, Hopeless
-from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request
+from services.monitor.domain.condition import Condition
+from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request, Tried
 from services.monitor.domain.policy import RetrainPolicy
 
 DAY = 86400.0
-_REMEMBERED = 20  # Attempts, and conditions in which training does not help.
+_REMEMBERED = 20  # attempts
 _NAMESPACE = uuid5(NAMESPACE_URL, "irisloop/monitor")
 
 
@@ -21,11 +21,12 @@ def derive(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """When a request was made: of which incident, in which condition, and the error before it, 0..1."""
+    """A request: of which incident, in which condition, the error before that, 0..1, and what its run came to."""
 
     incident_id: str
     condition: Condition
     healthy: float
+    result: Tried | None = None
 
 
 @dataclass(slots=True)
@@ -42,19 +43,12 @@ class Ledger:
     trained_seconds: float = 0.0
     labels_asked: int = 0
     tried: dict[str, Attempt] = field(default_factory=dict)
-    hopeless: list[Hopeless] = field(default_factory=list)
 
     def remember(self, request_id: str, attempt: Attempt) -> None:
         """Keep what a request was made in."""
         self.tried[request_id] = attempt
         if len(self.tried) > _REMEMBERED:
             del self.tried[next(iter(self.tried))]
-
-    def conclude(self, request_id: str, condition: Condition, regain: Regain, *, hopeless: bool) -> None:
-        """Keep what a run regained, where that says that another one would not help; a later word replaces it."""
-        others = [known for known in self.hopeless if known.request_id != request_id]
-        new = [Hopeless(request_id, condition, regain)] if hopeless else []
-        self.hopeless = [*others, *new][-_REMEMBERED:]
 
     def close(self, request_id: str, at: float, because: str) -> bool:
         """Close the open request, if it is this one."""

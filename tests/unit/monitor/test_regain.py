@@ -9,7 +9,7 @@ from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.condition import Condition
 from services.monitor.domain.events import UNIFORM, Outlook, Tried
 from services.monitor.domain.labels import Joined
-from services.monitor.domain.regain import LEAST, MOST, of_run, probe
+from services.monitor.domain.regain import LEAST, MOST, of_run, probe, together
 from services.monitor.domain.risk import Count
 
 HEALTHY = Count(40.0, 400.0)
@@ -91,6 +91,17 @@ def test_a_run_tells_what_was_regained(error: float, share: float, outlook: Outl
     found = of_run(Tried(error, 0.30, 200), 0.10, 0.5)
     assert found is not None and (found.outlook, found.by, found.labels) == (outlook, "run", 200)
     assert found.share == pytest.approx(share) and 0.0 <= found.low <= found.share <= found.high <= 1.0
+
+
+def test_on_few_held_out_assets_a_run_says_only_what_is_sure_and_two_runs_say_more() -> None:
+    unsure = of_run(Tried(0.22, 0.30, 75), 0.10, 0.5)
+    assert unsure is not None and unsure.outlook is Outlook.UNKNOWN and unsure.share < 0.5 < unsure.high
+    sure = of_run(Tried(0.60, 0.60, 75), 0.10, 0.5)
+    assert sure is not None and sure.outlook is Outlook.NOT_RECOVERABLE and sure.high < 0.5
+    both = together([Tried(0.22, 0.30, 75), Tried(0.28, 0.30, 25)])
+    assert (both.error, both.champion_error, both.assets) == (pytest.approx(0.235), pytest.approx(0.3), 100)
+    pooled = of_run(both, 0.10, 0.5)
+    assert pooled is not None and pooled.outlook is Outlook.NOT_RECOVERABLE
 
 
 def test_a_run_says_nothing_on_few_assets_or_without_a_loss() -> None:

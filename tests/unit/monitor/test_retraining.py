@@ -95,17 +95,11 @@ def test_a_request_says_what_to_expect_of_it() -> None:
     assert (said.regain_labels, said.regain_by) == (240, "probe")
 
 
-def test_attempts_and_hopeless_conditions_are_bounded_and_the_last_word_about_a_run_counts() -> None:
+def test_only_the_newest_attempts_are_kept() -> None:
     ledger, condition = Ledger(), Condition("1", (), {"margin": -2.0}, 0.1)
-    lost = Regain(Outlook.NOT_RECOVERABLE, 0.1, 0.0, 0.3, 90, "run")
     for number in range(50):
         ledger.remember(f"r{number}", Attempt("i", condition, 0.1))
-        ledger.conclude(f"r{number}", condition, lost, hopeless=True)
-    assert len(ledger.tried) == len(ledger.hopeless) == 20
-    ledger.conclude("r49", condition, replace(lost, share=0.2), hopeless=True)
-    assert [h.regain.share for h in ledger.hopeless if h.request_id == "r49"] == [0.2]
-    ledger.conclude("r49", condition, replace(lost, share=0.6), hopeless=False)
-    assert "r49" not in [h.request_id for h in ledger.hopeless]
+    assert list(ledger.tried) == [f"r{number}" for number in range(30, 50)]
 
 
 def test_a_request_that_nobody_answers_expires() -> None:
