@@ -80,7 +80,8 @@ def together(tries: Sequence[Tried]) -> Tried:
 
 
 def _told(outlook: Outlook, share: float, low: float, high: float, labels: int, by: str) -> Regain:
-    return Regain(outlook, *(min(max(v, 0.0), 1.0) for v in (share, low, high)), labels, by)
+    share, low, high = (min(max(value, 0.0), 1.0) for value in (share, low, high))
+    return Regain(outlook, share, low, high, labels, by)
 
 
 def _share(frozen: Vector, probed: Vector, healthy: Count) -> tuple[float, float] | None:

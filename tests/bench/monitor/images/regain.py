@@ -29,6 +29,7 @@ from services.trainer.child.run import train
 from services.trainer.child.training import predict
 from services.trainer.settings import TrainerSettings
 from tests.bench.monitor.figures import table
+from tests.bench.monitor.images import truth
 from tests.bench.monitor.images.bench import PLACE, Bar, Ground
 from tests.bench.monitor.images.cells import HURTS, Cell
 from tests.bench.monitor.images.frames import Shots, kept
@@ -59,28 +60,29 @@ class Row:
 
 
 def measure(ground: Ground, cells: Iterable[Cell], place: Path = PLACE) -> list[Row]:
-    """A row for each cell that costs at least .05."""
+    """A row for each cell that costs at least .05, by the committed truth and on these images."""
+    truths = truth.read(ground.dataset.name, ground.model)
     live, held_out = part(ground.dataset, LIVE), part(ground.dataset, HELD_OUT)
     frozen = _network(ground.dataset, place)
     healthy = _error(frozen, held_out.images, held_out.labels)
-    listed, rows = list(cells), []
+    listed, rows = [cell for cell in cells if truths[cell.name].cost >= HURTS], []
     bar = Bar(len(listed))
     for cell in listed:
-        truth, changed = cell.truth(held_out.labels), cell.seen(held_out.images)
-        error = _error(frozen, changed, truth)
+        right, changed = cell.truth(held_out.labels), cell.seen(held_out.images)
+        error = _error(frozen, changed, right)
         if error - healthy >= HURTS:
             labelled = Part(cell.seen(live.images[:LABELS]), cell.truth(live.labels[:LABELS]))
             retrained = _run(ground.dataset, place, labelled, cell)
-            regained = (error - _error(retrained, changed, truth)) / (error - healthy)
+            regained = (error - _error(retrained, changed, right)) / (error - healthy)
             shots = kept(cell, live, ground.model, place, lambda _: None)
             rows.append(_row(cell, error, healthy, regained, shots, labelled.labels))
         bar.step(cell.name)
     return rows
 
 
-def _row(cell: Cell, error: float, healthy: float, regained: float, shots: Shots, truth: NDArray[np.int64]) -> Row:
+def _row(cell: Cell, error: float, healthy: float, regained: float, shots: Shots, right: NDArray[np.int64]) -> Row:
     entries = [
-        Joined(str(n), "c", float(n), float(n), 1, "1", str(shots.said[n]), str(truth[n]), UNIFORM,
+        Joined(str(n), "c", float(n), float(n), 1, "1", str(shots.said[n]), str(right[n]), UNIFORM,
                features=tuple(shots.features[n].tolist()))
         for n in range(LABELS)
     ]  # fmt: skip
@@ -115,8 +117,8 @@ def _run(dataset: Dataset, place: Path, labelled: Part, cell: Cell) -> SmallNetw
     return network
 
 
-def _error(network: SmallNetwork, images: NDArray[np.uint8], truth: NDArray[np.int64]) -> float:
-    return float((predict(network, images[:, None])[0].argmax(1) != truth).mean())
+def _error(network: SmallNetwork, images: NDArray[np.uint8], right: NDArray[np.int64]) -> float:
+    return float((predict(network, images[:, None])[0].argmax(1) != right).mean())
 
 
 def show(rows: Sequence[Row]) -> str:
