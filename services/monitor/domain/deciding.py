@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Finding, Outlook
+from services.monitor.domain.events import Finding, Harm, Outlook
 from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
@@ -18,10 +18,23 @@ AWAITS_PERSON = "awaits_person"
 
 
 def stake(watch: ModelWatch, case: Case) -> Stake:
-    """The error above the baseline and the traffic of the drifted cameras."""
-    excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
-    touched = sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras)
-    return Stake(excess, touched, watch.book.count, case.regain)
+    """The error above the baseline and the traffic of the drifted cameras: of all incidents that hurt and that a
+    retraining is to mend, as one run mends them together. A camera counts once, by the incident that hurts it most.
+    """
+    excess = dict.fromkeys((name for name in case.cameras if name in watch.cameras), _excess(case))
+    for other in watch.cases:
+        if other is not case and other.harm is Harm.CROSSED and not (other.plan_id or beyond_training(other.broken())):
+            for name in other.cameras:
+                if name in watch.cameras:
+                    excess[name] = max(excess.get(name, 0.0), _excess(other))
+    rates = {name: watch.cameras[name].rate() for name in excess}
+    touched = sum(rates.values())
+    mean = sum(excess[name] * rate for name, rate in rates.items()) / touched if touched > 0.0 else _excess(case)
+    return Stake(mean, touched, watch.book.count, case.regain)
+
+
+def _excess(case: Case) -> float:
+    return case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
 
 
 def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:

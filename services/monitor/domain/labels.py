@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -22,6 +22,9 @@ _PAIR_SHARE = 0.1  # ... this share of all errors, ...
 _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
 _ERROR_STEPS = (0.04, 0.08, 0.15, 0.25, 0.4)
 _PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
+
+_PAST = 64  # Forgotten labels are counted so many together, ...
+_PASTS = 400  # ... and at most so many times so many.
 
 Pair = tuple[str, str]
 
@@ -55,15 +58,26 @@ class Joined:
 
 
 @dataclass(slots=True)
+class Past:
+    """Uniform labels of one version that are no longer kept one by one; all were captured up to `until`."""
+
+    version: str
+    until: float
+    count: Count
+
+
+@dataclass(slots=True)
 class LabelBook:
     """The newest labels of a model, by asset, numbered as they came; a later revision takes an earlier one's place.
 
-    One that was taken back stays, without a truth, so that no earlier revision comes back in its stead.
+    One that was taken back stays, without a truth, so that no earlier revision comes back in its stead. Of older ones
+    it is still known how many were wrong: an incident may stay open until more labels have come than are kept.
     """
 
     capacity: int = 2000
     entries: dict[str, Joined] = field(default_factory=dict)
     count: int = 0
+    past: list[Past] = field(default_factory=list)
 
     def join(self, label: Labelled, model: str) -> Joined | None:
         """Enter a label; None when it is known already, or no prediction of the champion goes with it."""
@@ -81,8 +95,36 @@ class LabelBook:
         self.entries.pop(label.asset_id, None)
         self.entries[label.asset_id] = joined
         if len(self.entries) > self.capacity:
-            del self.entries[next(iter(self.entries))]
+            self._forget(self.entries.pop(next(iter(self.entries))))
         return joined
+
+    def _forget(self, old: Joined) -> None:
+        if not old.truth or old.origin != UNIFORM:
+            return
+        newest = self.past[-1] if self.past else None
+        if newest is None or newest.version != old.version or newest.count.labels >= _PAST:
+            newest = Past(old.version, 0.0, Count())
+            self.past = [*self.past[1 - _PASTS :], newest]
+        newest.until = max(newest.until, old.captured_at)
+        newest.count = newest.count.plus(Count.of([old.wrong]))
+
+    def before(self, version: str, since: float, until: float, doubted: Container[str]) -> Count:
+        """Uniform labels of a version captured in [since, until); of those no longer kept only whole groups before
+        `until`, and only when `since` is 0.
+        """
+        chosen = self.choose(
+            lambda e: (
+                e.version == version
+                and e.origin == UNIFORM
+                and since <= e.captured_at < until
+                and e.annotator not in doubted
+            )
+        )
+        found = Count.of(e.wrong for e in chosen)
+        for past in self.past if not since else ():
+            if past.version == version and past.until < until:
+                found = found.plus(past.count)
+        return found
 
     def choose(self, chosen: Callable[[Joined], bool]) -> list[Joined]:
         """The labels that estimate risk (drawn at random, whoever corrected them), those `chosen`, by capture time."""

@@ -83,7 +83,7 @@ class Snapshots:
         bare = replace(
             watch,
             cameras={},
-            book=LabelBook(watch.book.capacity, {}, watch.book.count),
+            book=LabelBook(watch.book.capacity, {}, watch.book.count, watch.book.past),
             incidents=[],
             decisions=[],
             trial=None,

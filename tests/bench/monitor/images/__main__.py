@@ -1,7 +1,7 @@
 """Real images through a real model and the monitor's engine.
 
     python -m tests.bench.monitor.images truth [--data fashion|digits]
-    python -m tests.bench.monitor.images regain [--data fashion|digits] [--tuning]
+    python -m tests.bench.monitor.images regain [--data fashion|digits] [--tuning] [--severity N]
     python -m tests.bench.monitor.images [--data fashion|digits] [--seeds N] [--tuning]
 
 `truth` measures what each cell costs and writes it to `tests/bench/monitor/images/truth/`, to be committed before
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--data", choices=("fashion", "digits"), default="fashion")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--tuning", action="store_true", help="on digits, the eight families alone")
+    parser.add_argument("--severity", type=int, help="for regain: cells of this severity alone")
     chosen = parser.parse_args()
     of = report.commit()
     ground = bench.Ground.of("digits" if chosen.tuning else chosen.data)
@@ -35,7 +36,7 @@ def main() -> None:
         return
     cells = [cell for cell in all_cells() if not chosen.tuning or _may_be_seen(cell)]
     if chosen.what == "regain":
-        rows = regain.measure(ground, cells)
+        rows = regain.measure(ground, [c for c in cells if chosen.severity in (None, c.severity)])
         figures.write(f"monitor-regain-{ground.dataset.name}", {"of": of, "rows": [row.document() for row in rows]})
         sys.stdout.write(regain.show(rows))
         return
