@@ -85,8 +85,8 @@ def _likeness(
     watch: ModelWatch, board: Board, case: Case, camera: CameraWatch, own: Direction, policy: FleetPolicy
 ) -> float:
     """The cosine of two changes, 0 when they do not belong together: they have to be alike, and near in time or in one
-    place. Near is also a camera that had begun to change when the incident's last alarm came: a slow or a small change is
-    noticed here days before there.
+    place. Near is also a camera that had begun to change when the incident's last alarm came: a slow or a small change
+    is noticed here days before there.
     """
     if case.cause is Cause.LABELS:
         return 0.0
