@@ -123,8 +123,8 @@ def draw_message(draw: Draw) -> pb.Draw:
 
 
 def reference_message(reference: Reference) -> pb.PredictionReference:
-    """As it stands."""
-    return pb.PredictionReference(
+    """As it stands; with the features that it has."""
+    message = pb.PredictionReference(
         prediction_id=reference.prediction_id,
         model=reference.model,
         version=reference.version,
@@ -134,6 +134,9 @@ def reference_message(reference: Reference) -> pb.PredictionReference:
         decision_threshold=reference.decision_threshold,
         detections=[serving_pb2.Detection(**one._asdict()) for one in reference.detections],
     )
+    if reference.features:
+        message.features.MergeFromString(reference.features)
+    return message
 
 
 def task_message(task: Task, priority: float) -> pb.Task:

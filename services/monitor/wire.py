@@ -43,12 +43,14 @@ from services.monitor.domain.events import (
     Numbers,
     PredictionOf,
     Refusal,
+    Regain,
     Request,
     Risk,
     RolloutKnown,
     RunEnded,
     Seen,
     TestResult,
+    Tried,
     VersionKnown,
 )
 from services.monitor.domain.probe_events import ProbeRequest
@@ -184,11 +186,12 @@ def _labelled(delivery: Delivery[Any], value: labeling_pb2.AnnotationConfirmed) 
 
 
 def _prediction_of(p: labeling_pb2.PredictionReference, a: labeling_pb2.Annotation) -> PredictionOf:
+    features = features_of(p.features) if p.HasField("features") else ()
     if not p.HasField("decision_threshold"):
-        return PredictionOf(p.model, p.version, p.role, p.class_name, p.score)
+        return PredictionOf(p.model, p.version, p.role, p.class_name, p.score, features=features)
     drawn, found = boxes_of(a), found_of(p)
     lost = nan if drawn is None else loss(drawn, found, match(drawn, found), p.decision_threshold)
-    return PredictionOf(p.model, p.version, p.role, p.class_name or BACKGROUND, p.score, lost)
+    return PredictionOf(p.model, p.version, p.role, p.class_name or BACKGROUND, p.score, lost, features)
 
 
 def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None:
@@ -204,6 +207,7 @@ def _run_ended(delivery: Delivery[Any], run: trainer_pb2.Run) -> RunEnded | None
         succeeded=succeeded,
         reason=run.error or _ENDED[run.state],
         seconds=max(seconds(run.finished_at) - seconds(run.started_at), 0.0) if run.HasField("started_at") else 0.0,
+        tried=_tried(run.report),
     )
 
 
@@ -220,6 +224,7 @@ def _version_known(delivery: Delivery[Any], value: registry_pb2.VersionJudged) -
         verdict=registry_pb2.VersionState.Name(v.state).removeprefix("VERSION_STATE_").lower(),
         error=error,
         assets=assets,
+        tried=_tried(v.report),
     )
 
 
@@ -233,6 +238,20 @@ def _held_out(report: trainer_pb2.EvaluationReport, version: str) -> tuple[float
     if chosen is None or whole is None:
         return 0.0, 0
     return 1.0 - min(chosen.accuracy, whole.accuracy), int(chosen.assets)
+
+
+def _tried(report: trainer_pb2.EvaluationReport) -> Tried | None:
+    """Challenger and champion on held-out assets of the new condition; None where one of them was not measured."""
+    found = {
+        score.role: condition
+        for score in report.scores
+        for condition in score.conditions
+        if condition.condition == "new" and condition.assets
+    }
+    new, champion = found.get("challenger"), found.get("champion")
+    if new is None or champion is None:
+        return None
+    return Tried(1.0 - new.accuracy, 1.0 - champion.accuracy, int(min(new.assets, champion.assets)))
 
 
 def _deployed(delivery: Delivery[Any], d: serving_pb2.Deployment) -> Deployed:
@@ -407,6 +426,7 @@ def incident_message(i: Incident) -> pb.Incident:
         trigger_asset_id=i.trigger_asset_id,
         faults=[fault_message(f) for f in i.faults],
         probe=word_message(i.probe) if i.probe is not None else None,
+        regain=regain_message(i.regain) if i.regain else None,
     )
     for name in ("began_at", "level_since", "closed_at"):
         if at := getattr(i, name):
@@ -423,6 +443,18 @@ def fault_message(f: CameraFault) -> pb.CameraFault:
         since=stamp(f.since),
         before_asset_id=f.before_asset_id,
         after_asset_id=f.after_asset_id,
+    )
+
+
+def regain_message(r: Regain) -> pb.TrainingRegain:
+    """What a retraining regains."""
+    return pb.TrainingRegain(
+        outlook=pb.TrainingOutlook.ValueType(int(r.outlook)),
+        share=r.share,
+        share_low=r.low,
+        share_high=r.high,
+        labels=r.labels,
+        by=r.by,
     )
 
 

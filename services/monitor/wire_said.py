@@ -19,7 +19,9 @@ from services.monitor.domain.events import (
     Harm,
     Incident,
     Numbers,
+    Outlook,
     Refusal,
+    Regain,
     Request,
     Risk,
     Scope,
@@ -105,7 +107,12 @@ def incident_of(m: pb.Incident) -> Incident:
             CameraFault(f.camera_id, f.kind, seconds(f.since), f.before_asset_id, f.after_asset_id) for f in m.faults
         ),
         probe=word_of(m.probe) if m.HasField("probe") else None,
+        regain=_regain(m.regain) if m.HasField("regain") else None,
     )  # fmt: skip
+
+
+def _regain(r: pb.TrainingRegain) -> Regain:
+    return Regain(Outlook(r.outlook), r.share, r.share_low, r.share_high, r.labels, r.by)
 
 
 def _scope(s: pb.IncidentScope) -> Scope:

@@ -23,7 +23,6 @@ from services.common.http import create_http
 from services.labeling import codec
 from services.labeling.inbound.kafka import prediction as prediction_of
 from services.local.cli.monitor_quality import doubts
-from services.monitor.answering import Answers
 from services.monitor.handlers import Judge
 from services.monitor.inbound.http import routes
 from services.monitor.inbound.stream import DriftStream
@@ -157,7 +156,7 @@ async def _corrected(
     await bus.settle()
     await bus.settle()
     app = create_http("monitor")
-    app.include_router(routes(reader, Answers(reader.judge, bus)))
+    app.include_router(routes(reader))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor") as client:
         (one,) = (await client.get("/api/v1/quality", params={"model": "clothes"})).json()["segments"]
     boxes = one["boxes"]

@@ -141,7 +141,8 @@ class Detection(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A prediction, as far as labels are joined to it. A detector's has a `decision_threshold`, above which detections
-    are its answer; its `class_name` is the best one's, "" where there is none.
+    are its answer; its `class_name` is the best one's, "" where there is none. `features` are the contract's message,
+    passed on as it came.
     """
 
     prediction_id: str
@@ -152,6 +153,7 @@ class Reference:
     score: float
     detections: tuple[Detection, ...] = ()
     decision_threshold: float | None = None
+    features: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,11 @@ def prediction(message: serving_pb2.Prediction) -> Prediction | None:
 def _reference(message: serving_pb2.Prediction) -> Reference:
     best = message.scores[0] if message.scores else serving_pb2.Score()
     said = (message.id, message.model, message.version, message.role, best.class_name, best.score)
+    features = message.features.SerializeToString()
     if not message.HasField("decision_threshold"):
-        return Reference(*said)
+        return Reference(*said, features=features)
     found = tuple(Detection(d.class_name, d.score, d.x, d.y, d.width, d.height) for d in message.detections)
-    return Reference(*said, found, message.decision_threshold)
+    return Reference(*said, found, message.decision_threshold, features)
 
 
 def _margin(message: serving_pb2.Prediction) -> float:

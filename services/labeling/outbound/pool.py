@@ -149,6 +149,7 @@ def _row(prediction: Prediction) -> dict[str, Any]:
         "version": reference.version,
         "class_name": reference.class_name,
         "score": reference.score,
+        "features": reference.features,
         "margin": prediction.margin,
         "boxes": boxes_text(reference),
         "camera_id": prediction.camera_id,
@@ -157,5 +158,8 @@ def _row(prediction: Prediction) -> dict[str, Any]:
 
 
 def _prediction(row: Row[Any]) -> Prediction:
-    reference = Reference(row.id, row.model, row.version, row.role, row.class_name, row.score, **boxes_of(row.boxes))
+    boxes, features = boxes_of(row.boxes), row.features or b""
+    reference = Reference(
+        row.id, row.model, row.version, row.role, row.class_name, row.score, **boxes, features=features
+    )
     return Prediction(reference, row.asset_id, row.camera_id, row.captured_at, row.margin)

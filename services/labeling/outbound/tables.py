@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.common.outbox import outbox_tables
@@ -47,6 +47,7 @@ predictions: Final = Table(
     _text("version"),
     _text("class_name"),
     Column("score", Float, nullable=False),
+    Column("features", LargeBinary),
     Column("margin", Float, nullable=False),
     _text("boxes", server_default=""),
     _text("camera_id"),

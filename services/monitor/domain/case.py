@@ -18,6 +18,7 @@ from services.monitor.domain.events import (
     Happening,
     Harm,
     Incident,
+    Regain,
     Risk,
     Scope,
     Shape,
@@ -82,6 +83,9 @@ class Case:
     """Labels there were when it would have been over, were it not for that."""
     probe: Probe | None = None
     """Old answers asked for again, where labels are the cause."""
+    regain: Regain | None = None
+    probed: int = 0
+    """Labels that the probe of `regain` had."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -110,6 +114,7 @@ class Case:
             history=tuple(self.history),
             faults=tuple(self.broken()),
             probe=self.probe.word() if self.probe is not None else None,
+            regain=self.regain,
         )
 
     def broken(self) -> list[CameraFault]:
@@ -139,7 +144,10 @@ def _essence(incident: Incident) -> Incident:
     scope = Scope(incident.scope.kind, incident.scope.value)
     faults = tuple(replace(fault, since=0.0, before_asset_id="") for fault in incident.faults)
     probe = incident.probe and ProbeWord(incident.probe.id, incident.probe.verdict, 0, 0, 0, 0, "", "", 0.0, 0.0)
-    return replace(incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope, probe=probe)
+    regain = replace(incident.regain, share=0.0, low=0.0, high=0.0, labels=0) if incident.regain else None
+    return replace(
+        incident, began_at=0.0, evidence=(), risk=None, faults=faults, scope=scope, probe=probe, regain=regain
+    )
 
 
 def drifted_trace(cameras: list[CameraWatch]) -> tuple[Vector, Vector, Vector, int]:

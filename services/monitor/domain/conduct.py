@@ -18,11 +18,12 @@ from services.monitor.domain.fleet.suspicion import ANNOTATOR, hears_out, read_s
 from services.monitor.domain.harm import baseline_until, read_labels
 from services.monitor.domain.labels import cost
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.outlook import read_outlook
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probing import ask, judge
 from services.monitor.domain.revising import revise
 from services.monitor.domain.risk import Count
-from services.monitor.domain.telling import alert, say, what
+from services.monitor.domain.telling import alert, say, tell_outlook, what
 
 
 def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterator[Finding]:
@@ -73,6 +74,8 @@ def _understand(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     elif not case.requested:
         read_scope(watch, case, board, now)
     read_labels(watch, case, board, now, policy)
+    if case.harm is Harm.CROSSED:
+        read_outlook(watch, case, policy)
 
 
 def _read_inputs(watch: ModelWatch, case: Case, policy: Policy) -> None:
@@ -144,6 +147,7 @@ def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: boo
     case.state, case.closed_at = State.OK, now
     if (tell or case.alerts) and not case.is_silent(now):
         yield alert(case, now, "closed", "ticket", f"{case.scope}: {case.model}'s {what(case)} changed; over: {why}")
+    yield from tell_outlook(case, now)
     case.note(now, "closed", why=why)
     other = any(c.cause is Cause.LABELS for c in watch.cases if c is not case)
     if case.cause is Cause.LABELS or (watch.labels.alarmed() and not other):

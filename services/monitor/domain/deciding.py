@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Finding
+from services.monitor.domain.events import Finding, Harm, Outlook
 from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.outlook import condition_of, of_runs
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probing import awaited
-from services.monitor.domain.retraining import Stake, ask, objection, refuse, weigh
-from services.monitor.domain.telling import alert
+from services.monitor.domain.retraining import Attempt, Stake, ask, objection, refuse, weigh
+from services.monitor.domain.telling import alert, beyond
 
 AWAITS_PERSON = "awaits_person"
 
 
 def stake(watch: ModelWatch, case: Case) -> Stake:
-    """The error above the baseline and the traffic of the drifted cameras."""
-    excess = case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
-    touched = sum(watch.cameras[name].rate() for name in case.cameras if name in watch.cameras)
-    return Stake(excess, touched, watch.book.count)
+    """The error above the baseline and the traffic of the drifted cameras: of all incidents that hurt and that a
+    retraining is to mend, as one run mends them together. A camera counts once, by the incident that hurts it most.
+    """
+    excess = dict.fromkeys((name for name in case.cameras if name in watch.cameras), _excess(case))
+    for other in watch.cases:
+        if other is not case and other.harm is Harm.CROSSED and not (other.plan_id or beyond_training(other.broken())):
+            for name in other.cameras:
+                if name in watch.cameras:
+                    excess[name] = max(excess.get(name, 0.0), _excess(other))
+    rates = {name: watch.cameras[name].rate() for name in excess}
+    touched = sum(rates.values())
+    mean = sum(excess[name] * rate for name, rate in rates.items()) / touched if touched > 0.0 else _excess(case)
+    return Stake(mean, touched, watch.book.count, case.regain)
+
+
+def _excess(case: Case) -> float:
+    return case.risk.current_error - case.risk.baseline_error if case.risk else 0.0
 
 
 def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[Finding]:
@@ -42,11 +56,7 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         yield from refuse_once(watch, case, *why, now, policy)
         return
     numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
-    no = (
-        ("camera_fault", f"camera_fault: {said_of(case.broken())}")
-        if beyond_training(case.broken())
-        else objection(watch.ledger, numbers, now, policy.retrain)
-    )
+    no = _beyond_training(watch, case, policy) or objection(watch.ledger, numbers, now, policy.retrain)
     no = no or _person(case, policy)
     if no is not None:
         yield from refuse_once(watch, case, *no, now, policy)
@@ -55,9 +65,23 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         return
     since = case.level_since or now
     request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
+    healthy = case.risk.baseline_error if case.risk else 0.0
+    watch.ledger.remember(request.id, Attempt(case.id, condition_of(case, watch.cameras), healthy))
     case.requested += 1
     watch.note(request)
     yield request
+
+
+def _beyond_training(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) when something is to be mended instead: it is seen to be broken, or training was tried. The
+    latter is said anew for each condition in which it was tried.
+    """
+    if beyond_training(case.broken()):
+        return "camera_fault", f"camera_fault: {said_of(case.broken())}"
+    request, regain = of_runs(watch, case, policy)
+    if regain is not None and regain.outlook is Outlook.NOT_RECOVERABLE:
+        return f"not_recoverable/{request}", f"not_recoverable: {beyond(regain, case.cause)}"
+    return None
 
 
 def _person(case: Case, policy: Policy) -> tuple[str, str] | None:

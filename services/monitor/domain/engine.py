@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import floor
 
-from services.monitor.domain import conduct, probing
+from services.monitor.domain import conduct, outlook, probing
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import (
     CHAMPION,
@@ -132,6 +132,7 @@ class Engine:
             self._end_run(item)
         elif isinstance(item, VersionKnown):
             self.watch(item.model).know(item, self.policy.of(item.model))
+            outlook.learn(self.watch(item.model), item, self.policy.of(item.model))
         elif isinstance(item, Deployed):
             self.watch(item.model).deploy(item)
         elif isinstance(item, Answered):
@@ -156,6 +157,7 @@ class Engine:
         because = "its run succeeded" if item.succeeded else f"its run failed: {item.reason}"
         ledger.trained_seconds = item.seconds or ledger.trained_seconds
         ledger.close(item.request_id, item.at, because)
+        outlook.learn(self.watch(item.model), item, self.policy.of(item.model))
 
     def _see(self, item: Seen) -> Iterator[Finding]:
         watch = self.models.get(item.model)

@@ -56,6 +56,14 @@ class Shape(IntEnum):
     RECURRING = 4
 
 
+class Outlook(IntEnum):
+    """Whether training makes good what a change costs."""
+
+    UNKNOWN = 0
+    RECOVERABLE = 1
+    NOT_RECOVERABLE = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A prediction. `at` is the capture time in seconds since 1970; `features` are in the order of
@@ -91,6 +99,8 @@ class PredictionOf:
     class_name: str
     score: float
     loss: float | None = None
+    features: tuple[float, ...] = ()
+    """In the order of `channels.FEATURES`, NaN where absent; empty when the label came without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,17 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """How often a run's new version and the champion are wrong, 0..1, on the same held-out assets of the new
+    condition.
+    """
+
+    error: float
+    champion_error: float
+    assets: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """A training run came to its end."""
 
@@ -126,6 +147,7 @@ class RunEnded:
     reason: str
     seconds: float = 0.0
     """How long the training itself took; 0 where it never began."""
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +163,7 @@ class VersionKnown:
     verdict: str
     error: float
     assets: int
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +296,25 @@ class Risk:
 
 
 @dataclass(frozen=True, slots=True)
+class Regain:
+    """What share of the error that a change added a retraining regains, with its 90 % interval, all 0..1, from so many
+    labels; `by` a run of it, or a probe, which regains no more than a run.
+    """
+
+    outlook: Outlook
+    share: float
+    low: float
+    high: float
+    labels: int
+    by: str
+
+    def expected(self) -> str:
+        """What to expect of a retraining, in words."""
+        least = "" if self.by == "run" else "at least "
+        return f"training regains {least}{self.share:.0%} of the loss, by a {self.by} on {self.labels} labels"
+
+
+@dataclass(frozen=True, slots=True)
 class CameraFault:
     """What is broken in a camera, since when (seconds since 1970), and an asset of before and one of after; an asset is
     empty where none is remembered.
@@ -346,6 +388,7 @@ class Incident:
     history: tuple[Happening, ...] = ()
     faults: tuple[CameraFault, ...] = ()
     probe: ProbeWord | None = None
+    regain: Regain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +438,8 @@ class Assessed:
 class Numbers:
     """What a decision about retraining was weighed with. Costs are in the policy's currency; `excess` is the labelled
     error above the baseline (-1..1), `cooldown_left` in seconds, `labels_since` how many labels have come since the
-    last request, `trained_seconds` how long the last training took (0: not known).
+    last request, `trained_seconds` how long the last training took (0: not known); `regain` is that of `Regain`
+    (no labels: not known).
     """
 
     excess: float
@@ -410,6 +454,11 @@ class Numbers:
     labels_since: int
     labels_between: int
     trained_seconds: float
+    regain: float = 0.0
+    regain_low: float = 0.0
+    regain_high: float = 0.0
+    regain_labels: int = 0
+    regain_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

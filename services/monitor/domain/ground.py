@@ -16,8 +16,8 @@ from services.monitor.domain.labels import Joined
 from services.monitor.domain.policy import HarmPolicy
 from services.monitor.domain.risk import Count
 
-Sides: TypeAlias = tuple[bool, bool, bool, bool, bool]
-"""Whether a label counts to: before, since, settled; and of the confused classes before, since."""
+Sides: TypeAlias = tuple[bool, bool, bool, bool, bool, bool]
+"""Whether a label counts to: before, since, settled; of the confused classes before, since; and to lately."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,8 @@ class Ground:
 
     `number`: labels that came first before it had lower ones. `until`: baseline labels are of frames captured before;
     the others are of `cameras`, captured from `began` on, those that are `settled` from `level` on (0: none are), and
-    were given after `told`. `names` are the confused classes that were looked at by themselves.
+    were given after `told`. `names` are the confused classes that were looked at by themselves. `lately`: the error was
+    also held against that of frames captured from then on, until `began`; 0: it was not.
     """
 
     incident_id: str
@@ -40,7 +41,8 @@ class Ground:
     cameras: tuple[str, ...]
     doubted: tuple[str, ...]
     names: tuple[str, ...]
-    counts: list[Count] = field(default_factory=lambda: [Count()] * 5)
+    lately: float = 0.0
+    counts: list[Count] = field(default_factory=lambda: [Count()] * 6)
     """In the order of `Sides`; the first with what the held-out report lends, the fourth with a prior."""
     corrected: int = 0
     judged: int = 0
@@ -64,8 +66,10 @@ class Ground:
 
     def verdict(self, policy: HarmPolicy) -> Harm:
         """What the labels, as they stand now, would have said."""
-        before, since, settled, named_before, named_since = self.counts
+        before, since, settled, named_before, named_since, lately = self.counts
         if self.names and risk.crossed(named_before, named_since, policy, policy.focus_min):
+            return Harm.CROSSED
+        if self.lately and any(risk.crossed(lately, c, policy, policy.labels_min) for c in (since, settled)):
             return Harm.CROSSED
         return risk.verdict(before, since, settled, policy)
 
@@ -79,7 +83,8 @@ class Ground:
         since = trusted and e.captured_at >= self.began and e.camera_id in self.cameras and e.given_at > self.told
         named = e.predicted in self.names
         settled = since and self.level > 0.0 and e.captured_at >= self.level
-        return before and trusted, since, settled, before and named, since and named
+        lately = trusted and e.origin == UNIFORM and 0.0 < self.lately <= e.captured_at < self.began
+        return before and trusted, since, settled, before and named, since and named, lately
 
     def _count(self, sides: Sides, e: Joined, sign: float) -> None:
         if e.truth and e.origin in (UNIFORM, DRIFT):

@@ -25,14 +25,7 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     """Labels before the drift, since it began, and since it is level; only such as estimate risk."""
     named, until = set(case.cameras), baseline_until(watch, case)
     fresh_only = case.cause is Cause.LABELS  # Labels that raised the alarm cannot confirm it.
-    before = watch.book.choose(
-        lambda e: (
-            e.version == case.version
-            and e.origin == UNIFORM
-            and e.captured_at < until
-            and e.annotator not in watch.doubted
-        )
-    )
+    before = watch.book.before(case.version, 0.0, until, watch.doubted)
     since = watch.book.choose(
         lambda e: (
             e.version == case.version
@@ -44,7 +37,7 @@ def counts(watch: ModelWatch, case: Case) -> tuple[Count, list[Joined], list[Joi
     )
     level = case.began_at if fresh_only else case.level_since
     settled = [e for e in since if level and e.captured_at >= level]
-    return watch.labels.report.plus(Count.of(e.cost for e in before)), since, settled
+    return watch.labels.report.plus(before), since, settled
 
 
 def baseline_until(watch: ModelWatch, case: Case) -> float:
@@ -77,6 +70,8 @@ def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     case.undecidable = risk.undecidable(before, level, policy.harm)
     if case.harm is Harm.CROSSED or focused(watch, case, since, policy):
         return Harm.CROSSED
+    if watch.anchor and worse_than_lately(watch, case, (now, level), policy):
+        return Harm.CROSSED
     return risk.verdict(before, now, level, policy.harm)
 
 
@@ -96,15 +91,25 @@ def hold(watch: ModelWatch, case: Case) -> None:
         cameras=tuple(case.cameras),
         doubted=tuple(watch.doubted),
         names=tuple(sorted(names)),
+        lately=watch.anchor,
     )
     prior = Count(_PRIOR * watch.labels.baseline().error, _PRIOR)
-    ground.counts = [watch.labels.report, Count(), Count(), prior, Count()]
+    known = watch.labels.report.plus(watch.book.forgotten(case.version, ground.until))
+    ground.counts = [known, Count(), Count(), prior, Count(), Count()]
     for entry in watch.book.choose(lambda e: e.version == case.version):
         ground.add(entry)
     watch.grounds.pop(case.id, None)
     watch.grounds[case.id] = ground
     while len(watch.grounds) > _HELD:
         del watch.grounds[next(iter(watch.grounds))]
+
+
+def worse_than_lately(watch: ModelWatch, case: Case, after: tuple[Count, Count], policy: Policy) -> bool:
+    """Whether the error rose surely above that since a change whose harm could not be decided: of the one before that
+    there may be few labels, and it was no higher.
+    """
+    lately = watch.book.before(case.version, watch.anchor, case.began_at, watch.doubted)
+    return any(risk.crossed(lately, labels, policy.harm, policy.harm.labels_min) for labels in after)
 
 
 def _confirm(watch: ModelWatch, case: Case, now: float, policy: Policy) -> None:

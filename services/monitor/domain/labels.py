@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from math import isnan, sqrt
 from typing import TypeAlias
@@ -22,6 +22,9 @@ _PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be 
 _PAIR_SHARE = 0.1  # ... this share of all errors, ...
 _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
 _PAIR_RATES = (0.05, 0.1, 0.2, 0.4)
+
+_PAST = 64  # Forgotten labels are counted so many together, ...
+_PASTS = 400  # ... and at most so many times so many.
 
 Pair = tuple[str, str]
 Outcome: TypeAlias = Pair | float | None
@@ -52,6 +55,7 @@ class Joined:
     """A detector's on this frame, 0..1; None for a classifier."""
     first: int = -1
     """The number of the asset's first label; -1 where it was heard before this was kept."""
+    features: tuple[float, ...] = ()
 
     @property
     def wrong(self) -> bool:
@@ -82,15 +86,26 @@ class Joined:
 
 
 @dataclass(slots=True)
+class Past:
+    """Uniform labels of one version that are no longer kept one by one; all were captured up to `until`."""
+
+    version: str
+    until: float
+    count: Count
+
+
+@dataclass(slots=True)
 class LabelBook:
     """The newest labels of a model, by asset, numbered as they came; a later revision takes an earlier one's place.
 
-    One that was taken back stays, without a truth, so that no earlier revision comes back in its stead.
+    One that was taken back stays, without a truth, so that no earlier revision comes back in its stead. Of older ones
+    it is still known how many were wrong: an incident may stay open until more labels have come than are kept.
     """
 
     capacity: int = 2000
     entries: dict[str, Joined] = field(default_factory=dict)
     count: int = 0
+    past: list[Past] = field(default_factory=list)
 
     def join(self, label: Labelled, model: str) -> Joined | None:
         """Enter a label; None when it is known already, or no prediction of the champion goes with it."""
@@ -104,13 +119,47 @@ class LabelBook:
             label.asset_id, label.camera_id, label.captured_at, label.at, label.revision,
             reference.version, reference.class_name, "" if unknown else label.class_name, origin, self.count,
             label.annotator, None if unknown else reference.loss, self.count if known is None else known.first,
+            reference.features,
         )  # fmt: skip
         self.count += 1
         self.entries.pop(label.asset_id, None)
         self.entries[label.asset_id] = joined
         if len(self.entries) > self.capacity:
-            del self.entries[next(iter(self.entries))]
+            self._forget(self.entries.pop(next(iter(self.entries))))
         return joined
+
+    def _forget(self, old: Joined) -> None:
+        if not old.truth or old.origin != UNIFORM:
+            return
+        newest = self.past[-1] if self.past else None
+        if newest is None or newest.version != old.version or newest.count.labels >= _PAST:
+            newest = Past(old.version, 0.0, Count())
+            self.past = [*self.past[1 - _PASTS :], newest]
+        newest.until = max(newest.until, old.captured_at)
+        newest.count = newest.count.plus(Count.of([old.cost]))
+
+    def before(self, version: str, since: float, until: float, doubted: Container[str]) -> Count:
+        """Uniform labels of a version captured in [since, until); of those no longer kept only whole groups before
+        `until`, and only when `since` is 0.
+        """
+        chosen = self.choose(
+            lambda e: (
+                e.version == version
+                and e.origin == UNIFORM
+                and since <= e.captured_at < until
+                and e.annotator not in doubted
+            )
+        )
+        found = Count.of(e.cost for e in chosen)
+        return found if since else found.plus(self.forgotten(version, until))
+
+    def forgotten(self, version: str, until: float) -> Count:
+        """Uniform labels of a version that are no longer kept one by one, in whole groups captured before `until`."""
+        found = Count()
+        for past in self.past:
+            if past.version == version and past.until < until:
+                found = found.plus(past.count)
+        return found
 
     def choose(self, chosen: Callable[[Joined], bool]) -> list[Joined]:
         """The labels that estimate risk (drawn at random, whoever corrected them), those `chosen`, by capture time."""

@@ -100,7 +100,7 @@ class Snapshots:
             watch,
             references=watch.references.bare(),
             kept=[replace(kept, references=kept.references.bare()) for kept in watch.kept],
-            book=LabelBook(watch.book.capacity, {}, watch.book.count),
+            book=LabelBook(watch.book.capacity, {}, watch.book.count, watch.book.past),
             incidents=[],
             decisions=[],
             trial=None,

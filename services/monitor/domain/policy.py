@@ -88,7 +88,7 @@ class ShapePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetrainPolicy:
-    """When a retraining is asked for; the last four came later, so a file may do without."""
+    """When a retraining is asked for; the last five came later, so a file may do without."""
 
     labels_wanted: int
     expires_seconds: float
@@ -100,6 +100,7 @@ class RetrainPolicy:
     cooldown_trainings: float = 4.0
     labels_between: int = 0
     approval: bool = False
+    regain_least: float = 0.5
     quiet_hours: tuple[QuietHours, ...] = ()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
-from services.monitor.domain.events import Incident, Numbers, Refusal, Request
+from services.monitor.domain.condition import Condition
+from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request, Tried
 from services.monitor.domain.policy import RetrainPolicy
 
 DAY = 86400.0
+_REMEMBERED = 20  # attempts
 _NAMESPACE = uuid5(NAMESPACE_URL, "irisloop/monitor")
 
 
@@ -17,10 +19,20 @@ def derive(*parts: str) -> str:
     return str(uuid5(_NAMESPACE, "\x1f".join(parts)))
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request: of which incident, in which condition, the error before that, 0..1, and what its run came to."""
+
+    incident_id: str
+    condition: Condition
+    healthy: float
+    result: Tried | None = None
+
+
 @dataclass(slots=True)
 class Ledger:
     """What was asked for one model, and what became of it. `trained_seconds` is how long its last training took,
-    `labels_asked` how many labels had come when the last request was made.
+    `labels_asked` how many labels had come when the last request was made; `tried` holds attempts by request.
     """
 
     open: Request | None = None
@@ -30,6 +42,13 @@ class Ledger:
     attempts: dict[str, int] = field(default_factory=dict)
     trained_seconds: float = 0.0
     labels_asked: int = 0
+    tried: dict[str, Attempt] = field(default_factory=dict)
+
+    def remember(self, request_id: str, attempt: Attempt) -> None:
+        """Keep what a request was made in."""
+        self.tried[request_id] = attempt
+        if len(self.tried) > _REMEMBERED:
+            del self.tried[next(iter(self.tried))]
 
     def close(self, request_id: str, at: float, because: str) -> bool:
         """Close the open request, if it is this one."""
@@ -55,6 +74,7 @@ class Stake:
     excess: float
     predictions_a_second: float
     labels: int = 0
+    regain: Regain | None = None
 
     def cost(self, policy: RetrainPolicy) -> float:
         """Of leaving things as they are over the policy's horizon."""
@@ -63,7 +83,7 @@ class Stake:
 
 def weigh(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> Numbers:
     """Everything that a decision is made from."""
-    asked = bool(ledger.closed_at)
+    asked, regain = bool(ledger.closed_at), stake.regain
     return Numbers(
         excess=stake.excess,
         predictions_a_second=stake.predictions_a_second,
@@ -77,6 +97,11 @@ def weigh(ledger: Ledger, stake: Stake, now: float, policy: RetrainPolicy) -> Nu
         labels_since=stake.labels - ledger.labels_asked,
         labels_between=policy.labels_between if asked else 0,
         trained_seconds=ledger.trained_seconds,
+        regain=regain.share if regain else 0.0,
+        regain_low=regain.low if regain else 0.0,
+        regain_high=regain.high if regain else 0.0,
+        regain_labels=regain.labels if regain else 0,
+        regain_by=regain.by if regain else "",
     )
 
 
@@ -107,6 +132,7 @@ def ask(
     attempt = ledger.attempts.get(incident.id, 0) + 1
     cost = f"{stake.cost(policy):.2f} in {policy.horizon_days:g} days against {policy.cost_of_run:.2f} for a run"
     touched = f"{stake.predictions_a_second:.1f} predictions a second"
+    gain = f"; {stake.regain.expected()}" if stake.regain else ""
     request = Request(
         at=now,
         traceparent=traceparent,
@@ -117,7 +143,7 @@ def ask(
         labels_since=since,
         labels_wanted=policy.labels_wanted,
         expires_at=now + policy.expires_seconds,
-        reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}",
+        reason=f"{incident.cause.name.lower()}: error up by {stake.excess:.3f} on {touched}, {cost}{gain}",
         class_names=incident.class_names,
         cameras=incident.cameras,
         numbers=weigh(ledger, stake, now, policy),

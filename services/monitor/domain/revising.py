@@ -9,7 +9,7 @@ from services.monitor.domain import risk
 from services.monitor.domain.case import Case
 from services.monitor.domain.events import Alert, DriftFound, Finding, Happening, Harm, State
 from services.monitor.domain.ground import Ground
-from services.monitor.domain.harm import counts, focused, hold
+from services.monitor.domain.harm import counts, focused, hold, worse_than_lately
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import derive
@@ -37,7 +37,12 @@ def _stands_anyway(watch: ModelWatch, case: Case, policy: Policy) -> bool:
     """Whether all labels that there are by now say the same: then the verdict rests on these."""
     before, since, settled = counts(watch, case)
     now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
-    if not (focused(watch, case, since, policy) or risk.verdict(before, now, level, policy.harm) is Harm.CROSSED):
+    stands = (
+        focused(watch, case, since, policy)
+        or (watch.anchor and worse_than_lately(watch, case, (now, level), policy))
+        or risk.verdict(before, now, level, policy.harm) is Harm.CROSSED
+    )
+    if not stands:
         return False
     hold(watch, case)
     return True

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from services.monitor.domain.case import Case, block_seconds
-from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm
+from services.monitor.domain.events import Alert, Cause, DriftFound, Finding, Harm, Outlook, Regain
 from services.monitor.domain.fault import said_of
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
@@ -27,12 +27,32 @@ def say(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterator[F
     if not case.alerts and case.harm is not Harm.CROSSED and _is_settled(watch, case, now, policy):
         yield alert(case, now, "opened", "ticket", f"{case.scope}: {case.model}'s {what(case)} changed")
     if case.harm is Harm.CROSSED and "page" not in case.alerts:
-        summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed"
+        gain = f"; {case.regain.expected()}" if case.regain else ""
+        summary = f"{case.scope}: {case.model} is wrong more often since its {what(case)} changed{gain}"
         yield alert(case, now, "page", "page", summary)
     if _has_moved(case) and "concept" not in case.alerts:
         yield alert(case, now, "concept", "ticket", _moved(case))
     if case.broken() and case.level_since and "fault" not in case.alerts:
         yield alert(case, now, "fault", "ticket", said_of(case.broken()))
+    yield from tell_outlook(case, now)
+
+
+def tell_outlook(case: Case, now: float) -> Iterator[Finding]:
+    """Once, when training does not help: something is to be mended."""
+    regain = case.regain
+    told = "not_recoverable" in case.alerts or case.is_silent(now)
+    if regain is not None and regain.outlook is Outlook.NOT_RECOVERABLE and not told:
+        summary = f"{case.scope}: {case.model}'s {what(case)} changed; {beyond(regain, case.cause)}"
+        yield alert(case, now, "not_recoverable", "ticket", summary)
+
+
+def beyond(regain: Regain, cause: Cause) -> str:
+    """That training does not help, by which figures, and what may."""
+    mend = "agree on what the classes mean" if cause is Cause.LABELS else "clean the lens, mend focus or light"
+    return (
+        f"a retraining regained {regain.share:.0%} of the loss ({regain.low:.0%} to {regain.high:.0%}, "
+        f"{regain.labels} held-out assets), so it is not recoverable by training: {mend}"
+    )
 
 
 def _is_settled(watch: ModelWatch, case: Case, now: float, policy: Policy) -> bool:
@@ -64,8 +84,8 @@ def what(case: Case) -> str:
 
 
 def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
-    """`code` is opened, page, concept, fault, closed, that a person is awaited, or which revision takes a verdict back:
-    each is told of once.
+    """`code` is opened, page, concept, fault, not_recoverable, closed, that a person is awaited, or which revision
+    takes a verdict back: each is told of once.
     """
     case.alerts.append(code)
     word = code.partition(" ")[0]

@@ -13,10 +13,11 @@ from services.common.errors import Unavailable
 from services.monitor import wire
 from services.monitor.domain.channels import has_frames
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import Cause, Evidence, Harm, Incident, Outlook, Shape
 from services.monitor.domain.history import Example, History, Near, Span
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.probe_events import ProbeVerdict
+from services.monitor.domain.regain import RUN
 from services.monitor.domain.retraining import derive
 from services.monitor.errors import UnknownIncident
 from services.monitor.handlers import Judge
@@ -90,6 +91,7 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
         yield f"Classes: {words.listed(incident.class_names)}."
     yield from _probe(incident)
     yield from _harm(incident)
+    yield from _regain(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
     yield from _over(incident)
 
@@ -135,6 +137,20 @@ def _harm(incident: Incident) -> Iterator[str]:
         )
 
 
+def _regain(incident: Incident) -> Iterator[str]:
+    regain = incident.regain
+    if regain is None:
+        return
+    span = f"{words.percent(regain.share)} of it (90 % interval {words.percent(regain.low)} to "
+    how = (
+        f"A retraining regained {span}{words.percent(regain.high)}; {regain.labels} held-out assets)"
+        if regain.by == RUN
+        else f"What answers and features still tell regains {span}{words.percent(regain.high)}; {regain.labels} "
+        "labels), a retraining no less"
+    )
+    yield f"Of the loss: {words.OUTLOOKS[regain.outlook]}. {how}."
+
+
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:
     """What would end an incident that is open, with how far that is."""
     if any(absence.id == incident.id for absence in watch.absences):
@@ -166,6 +182,8 @@ def unknowns(incident: Incident) -> Iterator[str]:
     if incident.harm is Harm.UNKNOWN:
         labels = incident.risk.current_labels if incident.risk else 0
         yield f"Whether it hurts: {labels} labels of the changed cameras so far do not decide."
+    if incident.harm is Harm.CROSSED and (incident.regain is None or incident.regain.outlook is Outlook.UNKNOWN):
+        yield "Whether a retraining would help: that is known once one was tried."
     if incident.shape is Shape.UNKNOWN:
         yield "How it came: too few blocks since it began."
     if not incident.level_since and not incident.closed_at:

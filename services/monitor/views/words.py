@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 
-from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Shape
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Outlook, Shape
 from services.monitor.domain.fleet.absence import FLOODING, SILENT
 from services.monitor.domain.probe_events import ProbeVerdict
 
@@ -20,6 +20,11 @@ HARMS = {
     Harm.NONE: "none: labels show that the model is not wrong more often",
     Harm.UNKNOWN: "unknown: labels do not decide yet",
     Harm.CROSSED: "crossed: labels show that the model is wrong more often",
+}
+OUTLOOKS = {
+    Outlook.UNKNOWN: "unknown whether training helps",
+    Outlook.RECOVERABLE: "recoverable by training",
+    Outlook.NOT_RECOVERABLE: "not recoverable by training; no second retraining is asked for in this condition",
 }
 SHAPES = {
     Shape.UNKNOWN: "not known yet",

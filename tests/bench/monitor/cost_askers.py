@@ -23,6 +23,7 @@ from services.monitor.domain.events import (
     Request,
     RunEnded,
     Seen,
+    Tried,
     VersionKnown,
 )
 from services.monitor.domain.policy import Policy
@@ -49,7 +50,7 @@ class Never:
     def wants(self, camera: int) -> bool:
         return False
 
-    def ended(self, now: float, version: Version | None) -> None:
+    def ended(self, now: float, version: Version | None, tried: Tried) -> None:
         pass
 
 
@@ -194,11 +195,11 @@ class Irisloop:
         self.budget -= 1
         return True
 
-    def ended(self, now: float, version: Version | None) -> None:
+    def ended(self, now: float, version: Version | None, tried: Tried) -> None:
         assert self.request is not None
         asked = self.request
         items: list[tuple[str, bool, Input]] = [
-            ("trainer/0", False, RunEnded(now, f"run-{now}", "", "m", asked.id, True, "", world.TRAINING))
+            ("trainer/0", False, RunEnded(now, f"run-{now}", "", "m", asked.id, True, "", world.TRAINING, tried))
         ]
         if version is not None:
             items.append(("registry/0", False, _known(now, version, asked.id)))

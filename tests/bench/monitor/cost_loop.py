@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from services.monitor.domain.events import Tried
 from tests.bench.monitor import cost_world as world
 from tests.bench.monitor.cost_world import DAY, Array, Burst, Episode, Ints, World, answers, train
 
@@ -57,8 +58,8 @@ class Asker(Protocol):
     def wants(self, camera: int) -> bool:
         """Whether frames of this camera should be drawn for labels beside the uniform ones."""
 
-    def ended(self, now: float, version: Version | None) -> None:
-        """A run ended: a new version is live, or it was refused."""
+    def ended(self, now: float, version: Version | None, tried: Tried) -> None:
+        """A run ended: a new version is live, or it was refused; `tried` is what its gate saw."""
 
 
 @dataclass(slots=True)
@@ -209,7 +210,8 @@ class Loop:
         self.run = None
         if accepted:
             self.version, self.trained_since = challenger, run.since
-        self.asker.ended(now, challenger if accepted else None)
+        tried = Tried(challenger.error, champion, challenger.assets)
+        self.asker.ended(now, challenger if accepted else None, tried)
 
 
 def fit(number: int, frames: Array, truth: Ints) -> Version:

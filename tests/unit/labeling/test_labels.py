@@ -149,6 +149,7 @@ async def test_labels_are_said_with_the_predictions_of_the_asset_champion_first(
             ("champion", "coat"),
             ("shadow", "boot"),
         ]
+        assert [each.features.margin for each in said.value.predictions] == [pytest.approx(0.9)] * 2
         assert not said.value.HasField("draw")
 
 

@@ -12,6 +12,7 @@ from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.risk import Count
+from services.monitor.domain.snapshot import dump, load
 from tests.unit.monitor.fleets import Fleet
 from tests.unit.monitor.worlds import policy
 
@@ -64,6 +65,29 @@ def test_a_label_taken_back_estimates_nothing_and_an_earlier_revision_does_not_r
     assert book.choose(lambda _: True) == []
     book.join(said_of(4, "coat"), "m")
     assert [entry.truth for entry in book.choose(lambda _: True)] == ["coat"]
+
+
+def test_labels_that_are_kept_no_longer_still_tell_of_the_error_before_a_change() -> None:
+    book, wrong = LabelBook(capacity=200), 0
+    for n in range(1_000):
+        answer = "boot" if n % 10 == 0 else "coat"
+        book.join(said_of(n, answer, asset_id=f"a{n}", captured_at=float(n), origin=UNIFORM), "m")
+        wrong += n < 640 and answer == "boot"
+    assert len(book.entries) == 200
+    found = book.before("1", 0.0, 650.0, ())
+    assert (found.wrong, found.labels) == (float(wrong), 640.0)  # ten groups of 64; the eleventh reaches beyond
+    whole = book.before("1", 0.0, 2_000.0, ())
+    assert (whole.labels, whole.wrong) == (1_000.0, 100.0)
+    assert book.before("1", 900.0, 950.0, ()).labels == 50.0
+    assert book.before("2", 0.0, 2_000.0, ()).labels == 0.0
+
+
+def test_what_is_remembered_of_forgotten_labels_is_bounded_and_outlives_a_restart() -> None:
+    book = LabelBook(capacity=10)
+    for n in range(70_000):
+        book.join(said_of(n, "coat", asset_id=f"a{n}", captured_at=float(n)), "m")
+    assert len(book.past) == 400
+    assert load(dump(book)).past == book.past
 
 
 def outcomes(watch: LabelWatch, wrong: list[bool], first: int = 0) -> None:

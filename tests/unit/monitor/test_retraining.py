@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.monitor.domain.events import Cause, Harm, Incident, Shape, State
+from services.monitor.domain.condition import Condition
+from services.monitor.domain.events import Cause, Harm, Incident, Outlook, Regain, Shape, State
 from services.monitor.domain.policy import RetrainPolicy
 from services.monitor.domain.quiethours import QuietHours
-from services.monitor.domain.retraining import DAY, Ledger, Stake, ask, objection, refuse, weigh
+from services.monitor.domain.retraining import DAY, Attempt, Ledger, Stake, ask, objection, refuse, weigh
 from services.monitor.wire import event_of
 from tests.unit.monitor.worlds import EPOCH, policy
 
@@ -83,6 +84,22 @@ def test_a_decision_carries_what_it_was_weighed_with() -> None:
     assert request.numbers.cost_of_harm == STAKE.cost(RULES) == 0.2 * 10.0 * 7 * DAY * 0.01
     said = event_of(request).value.numbers
     assert (said.excess, said.cost_of_run, said.budget_a_day) == (0.2, RULES.cost_of_run, RULES.budget_a_day)
+
+
+def test_a_request_says_what_to_expect_of_it() -> None:
+    probed = Regain(Outlook.RECOVERABLE, 0.62, 0.51, 0.73, 240, "probe")
+    request = ask(Ledger(), INCIDENT, replace(STAKE, regain=probed), EPOCH, EPOCH, "", RULES)
+    assert request.reason.endswith("; training regains at least 62% of the loss, by a probe on 240 labels")
+    said = event_of(request).value.numbers
+    assert (said.regain, said.regain_low, said.regain_high) == (0.62, 0.51, 0.73)
+    assert (said.regain_labels, said.regain_by) == (240, "probe")
+
+
+def test_only_the_newest_attempts_are_kept() -> None:
+    ledger, condition = Ledger(), Condition("1", (), {"margin": -2.0}, 0.1)
+    for number in range(50):
+        ledger.remember(f"r{number}", Attempt("i", condition, 0.1))
+    assert list(ledger.tried) == [f"r{number}" for number in range(30, 50)]
 
 
 def test_a_request_that_nobody_answers_expires() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.monitor.domain.camera import CameraWatch
-from services.monitor.domain.case import Case, block_seconds
+from services.monitor.domain.case import Case, block_seconds, drifted_trace
 from services.monitor.domain.events import Cause, State
 from services.monitor.domain.fleet.alike import Direction, cosine, direction, together
 from services.monitor.domain.fleet.board import Board, Plan
@@ -15,6 +15,7 @@ from services.monitor.domain.fleet.suspicion import date_labels, read_scope
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import FleetPolicy, Policy
 from services.monitor.domain.retraining import derive
+from services.monitor.domain.shape import fit
 
 _NEWEST = 20  # wrong labels
 
@@ -84,7 +85,8 @@ def _likeness(
     watch: ModelWatch, board: Board, case: Case, camera: CameraWatch, own: Direction, policy: FleetPolicy
 ) -> float:
     """The cosine of two changes, 0 when they do not belong together: they have to be alike, and near in time or in one
-    place.
+    place. Near is also a camera that had begun to change when the incident's last alarm came: a slow or a small change
+    is noticed here days before there.
     """
     if case.cause is Cause.LABELS:
         return 0.0
@@ -92,20 +94,31 @@ def _likeness(
     apart = camera.alarmed_at - case.last_alarm_at
     within = board.labels(camera.camera_id).get(case.scope.kind) == case.scope.value or case.scope.kind == "model"
     near = apart <= policy.join_seconds or within
-    return cosine_ if near and cosine_ >= policy.alike else 0.0
+    if cosine_ < policy.alike:
+        return 0.0
+    return cosine_ if near or _begun(camera) <= case.last_alarm_at else 0.0
+
+
+def _begun(camera: CameraWatch) -> float:
+    """When a camera's change began by its own trace; its alarm where that cannot be told."""
+    times, shift, _, _ = drifted_trace([camera])
+    found = fit(times, shift, block_seconds([camera]))
+    return camera.alarmed_at if found is None else min(found.begin, camera.alarmed_at)
 
 
 def _is_young(watch: ModelWatch, camera: CameraWatch, now: float, policy: FleetPolicy) -> bool:
-    """Whether it is too early to say that a camera changed in a way of its own: another incident has just begun, and
-    the direction of a change is known after two more blocks.
+    """Whether it is too early to say that a camera changed in a way of its own: another incident has just begun, or had
+    not yet when the camera did, and the direction of a change is known after two more blocks.
     """
     since = now - camera.alarmed_at
     settled = since >= policy.settle_seconds and since >= 2.0 * block_seconds([camera])
-    return not settled and any(
-        case.cause is not Cause.LABELS
-        and not case.plan_id
-        and abs(camera.alarmed_at - case.last_alarm_at) <= policy.join_seconds
-        for case in watch.cases
+    others = [case for case in watch.cases if case.cause is not Cause.LABELS and not case.plan_id]
+    if settled or not others:
+        return False
+    begun = _begun(camera)
+    return any(
+        abs(camera.alarmed_at - case.last_alarm_at) <= policy.join_seconds or begun <= case.last_alarm_at
+        for case in others
     )
 
 

@@ -90,7 +90,7 @@ def _trained(dataset: Dataset, place: Path) -> dict[str, bytes]:
     torch.manual_seed(SEED)
     sample = splits.train.images.astype(np.float32) / 255.0
     network = SmallNetwork(1, len(dataset.class_names), float(sample.mean()), float(sample.std()))
-    job = _job(dataset)
+    job = planned(dataset)
     checkpoint = place / f"{dataset.name}.checkpoint"
     checkpoint.unlink(missing_ok=True)
     train(job, network, splits, checkpoint)
@@ -105,7 +105,7 @@ def _rows(chosen: Part) -> Rows:
     return Rows(chosen.images[:, None], chosen.labels, flags, ~flags)
 
 
-def _job(dataset: Dataset) -> Job:
+def planned(dataset: Dataset) -> Job:
     """As trainer would plan a run from scratch."""
     settings = TrainerSettings()
     return Job(

@@ -322,6 +322,7 @@ class PredictionReference(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     DETECTIONS_FIELD_NUMBER: _builtins.int
     DECISION_THRESHOLD_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     prediction_id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -332,6 +333,10 @@ class PredictionReference(_message.Message):
     @_builtins.property
     def detections(self) -> _containers.RepeatedCompositeFieldContainer[_serving_pb2.Detection]:
         """As the prediction has them, of a detector."""
+
+    @_builtins.property
+    def features(self) -> _serving_pb2.Features:
+        """As `prediction made` had them; absent where it had none."""
 
     def __init__(
         self,
@@ -344,10 +349,11 @@ class PredictionReference(_message.Message):
         score: _builtins.float = ...,
         detections: _abc.Iterable[_serving_pb2.Detection] | None = ...,
         decision_threshold: _builtins.float | None = ...,
+        features: _serving_pb2.Features | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "decision_threshold", b"decision_threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "decision_threshold", b"decision_threshold", "features", b"features"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "class_name", b"class_name", "decision_threshold", b"decision_threshold", "detections", b"detections", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold", "class_name", b"class_name", "decision_threshold", b"decision_threshold", "detections", b"detections", "features", b"features", "model", b"model", "prediction_id", b"prediction_id", "role", b"role", "score", b"score", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decision_threshold: _TypeAlias = _typing.Literal["decision_threshold"]  # noqa: Y015
     _WhichOneofArgType__decision_threshold: _TypeAlias = _typing.Literal["_decision_threshold", b"_decision_threshold"]  # noqa: Y015

@@ -133,6 +133,27 @@ PROBE_VERDICT_UNDECIDED: ProbeVerdict.ValueType  # 4
 """It could not be held, or its answers did not tell: labels decide alone."""
 Global___ProbeVerdict: _TypeAlias = ProbeVerdict  # noqa: Y015
 
+class _TrainingOutlook:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrainingOutlookEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TrainingOutlook.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRAINING_OUTLOOK_UNSPECIFIED: _TrainingOutlook.ValueType  # 0
+    TRAINING_OUTLOOK_RECOVERABLE: _TrainingOutlook.ValueType  # 1
+    """A retraining regains at least half of what the change cost."""
+    TRAINING_OUTLOOK_NOT_RECOVERABLE: _TrainingOutlook.ValueType  # 2
+    """It regained less, and none is asked for again in this condition: clean the lens, mend the light."""
+
+class TrainingOutlook(_TrainingOutlook, metaclass=_TrainingOutlookEnumTypeWrapper): ...
+
+TRAINING_OUTLOOK_UNSPECIFIED: TrainingOutlook.ValueType  # 0
+TRAINING_OUTLOOK_RECOVERABLE: TrainingOutlook.ValueType  # 1
+"""A retraining regains at least half of what the change cost."""
+TRAINING_OUTLOOK_NOT_RECOVERABLE: TrainingOutlook.ValueType  # 2
+"""It regained less, and none is asked for again in this condition: clean the lens, mend the light."""
+Global___TrainingOutlook: _TypeAlias = TrainingOutlook  # noqa: Y015
+
 @_typing.final
 class ChannelEvidence(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -371,6 +392,47 @@ class IncidentHappening(_message.Message):
 Global___IncidentHappening: _TypeAlias = IncidentHappening  # noqa: Y015
 
 @_typing.final
+class TrainingRegain(_message.Message):
+    """What share of the error that a change added a retraining regains."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTLOOK_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    SHARE_LOW_FIELD_NUMBER: _builtins.int
+    SHARE_HIGH_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    outlook: Global___TrainingOutlook.ValueType
+    share: _builtins.float
+    """0..1, with its 90 % interval."""
+    share_low: _builtins.float
+    share_high: _builtins.float
+    labels: _builtins.int
+    """Held-out assets of the run, or labels that the probe was cross-validated on."""
+    by: _builtins.str
+    """run: what a version that was trained for it regained. probe: what a small model of the predictions' features and
+    the labels regains, no more than a retraining can.
+    """
+    def __init__(
+        self,
+        *,
+        outlook: Global___TrainingOutlook.ValueType = ...,
+        share: _builtins.float = ...,
+        share_low: _builtins.float = ...,
+        share_high: _builtins.float = ...,
+        labels: _builtins.int = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "labels", b"labels", "outlook", b"outlook", "share", b"share", "share_high", b"share_high", "share_low", b"share_low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingRegain: _TypeAlias = TrainingRegain  # noqa: Y015
+
+@_typing.final
 class Incident(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -399,6 +461,7 @@ class Incident(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     FAULTS_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
+    REGAIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -451,6 +514,10 @@ class Incident(_message.Message):
     def probe(self) -> Global___IncidentProbe:
         """When classes are suspected of meaning something else: whether old answers still hold."""
 
+    @_builtins.property
+    def regain(self) -> Global___TrainingRegain:
+        """Absent while it is not known."""
+
     def __init__(
         self,
         *,
@@ -479,10 +546,11 @@ class Incident(_message.Message):
         history: _abc.Iterable[Global___IncidentHappening] | None = ...,
         faults: _abc.Iterable[Global___CameraFault] | None = ...,
         probe: Global___IncidentProbe | None = ...,
+        regain: Global___TrainingRegain | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "probe", b"probe", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "probe", b"probe", "regain", b"regain", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "probe", b"probe", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "probe", b"probe", "regain", b"regain", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,7 +667,8 @@ class AlertRaised(_message.Message):
     summary: _builtins.str
     kind: _builtins.str
     """opened, escalated, revised or closed: each incident is told of once a kind (escalated: once for harm, once for a
-    fault, once for a change of what classes mean; revised: each time that corrected labels turn its harm).
+    fault, once for a change of what classes mean, once when training does not help; revised: each time that corrected
+    labels turn its harm).
     """
     def __init__(
         self,
@@ -1023,6 +1092,11 @@ class DecisionNumbers(_message.Message):
     LABELS_SINCE_FIELD_NUMBER: _builtins.int
     LABELS_BETWEEN_FIELD_NUMBER: _builtins.int
     TRAINED_SECONDS_FIELD_NUMBER: _builtins.int
+    REGAIN_FIELD_NUMBER: _builtins.int
+    REGAIN_LOW_FIELD_NUMBER: _builtins.int
+    REGAIN_HIGH_FIELD_NUMBER: _builtins.int
+    REGAIN_LABELS_FIELD_NUMBER: _builtins.int
+    REGAIN_BY_FIELD_NUMBER: _builtins.int
     excess: _builtins.float
     """Labelled error above the baseline, -1..1."""
     predictions_a_second: _builtins.float
@@ -1042,6 +1116,14 @@ class DecisionNumbers(_message.Message):
     labels_between: _builtins.int
     trained_seconds: _builtins.float
     """How long the last training took; 0 when there was none."""
+    regain: _builtins.float
+    """What share of the loss a retraining regains, 0..1, with its 90 % interval, from so many labels, by `probe` or `run`
+    (TrainingRegain); no labels: not known.
+    """
+    regain_low: _builtins.float
+    regain_high: _builtins.float
+    regain_labels: _builtins.int
+    regain_by: _builtins.str
     def __init__(
         self,
         *,
@@ -1057,10 +1139,15 @@ class DecisionNumbers(_message.Message):
         labels_since: _builtins.int = ...,
         labels_between: _builtins.int = ...,
         trained_seconds: _builtins.float = ...,
+        regain: _builtins.float = ...,
+        regain_low: _builtins.float = ...,
+        regain_high: _builtins.float = ...,
+        regain_labels: _builtins.int = ...,
+        regain_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_a_day", b"budget_a_day", "cooldown_left", b"cooldown_left", "cost_of_error", b"cost_of_error", "cost_of_harm", b"cost_of_harm", "cost_of_run", b"cost_of_run", "excess", b"excess", "horizon_days", b"horizon_days", "labels_between", b"labels_between", "labels_since", b"labels_since", "predictions_a_second", b"predictions_a_second", "requests_today", b"requests_today", "trained_seconds", b"trained_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_a_day", b"budget_a_day", "cooldown_left", b"cooldown_left", "cost_of_error", b"cost_of_error", "cost_of_harm", b"cost_of_harm", "cost_of_run", b"cost_of_run", "excess", b"excess", "horizon_days", b"horizon_days", "labels_between", b"labels_between", "labels_since", b"labels_since", "predictions_a_second", b"predictions_a_second", "regain", b"regain", "regain_by", b"regain_by", "regain_high", b"regain_high", "regain_labels", b"regain_labels", "regain_low", b"regain_low", "requests_today", b"requests_today", "trained_seconds", b"trained_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

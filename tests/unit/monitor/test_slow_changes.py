@@ -1,0 +1,87 @@
+"""A change that cameras show days apart is one incident, weighed as a whole, against an error that is still known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.monitor.domain.camera import CameraWatch
+from services.monitor.domain.case import Case
+from services.monitor.domain.deciding import stake
+from services.monitor.domain.engine import Engine
+from services.monitor.domain.events import UNIFORM, Cause, DriftFound, Harm, Risk
+from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.harm import read_labels
+from services.monitor.domain.labels import Joined
+from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.policy import Policy
+from tests.unit.monitor.worlds import World, policy
+
+
+def impatient() -> Policy:
+    """Cameras that alarm at different moments are never near in time."""
+    return replace(policy(), fleet=replace(policy().fleet, join_seconds=0.0, settle_seconds=0.0))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_slow_change_is_one_incident_though_its_cameras_alarm_at_different_times(seed: int) -> None:
+    world = World(seed, frames=9_000, shift=1.5, ramp=3_000)
+    world.run(Engine.new(impatient()))
+    found = [f.incident for f in world.findings if isinstance(f, DriftFound)]
+    assert len({i.id for i in found}) == 1
+    assert found[-1].cameras == tuple(f"camera-{n}" for n in range(4))
+
+
+def hurting(name: str, cameras: list[str], excess: float, harm: Harm = Harm.CROSSED) -> Case:
+    case = Case(name, "m", "1", "", "", 0.0, Cause.SCENE, harm=harm, cameras=cameras)
+    case.risk = Risk(0.1, 500, 0.1 + excess, 0.0, 1.0, 100)
+    return case
+
+
+def watching(*cases: Case) -> ModelWatch:
+    """Each camera sends ten frames a second."""
+    watch = ModelWatch("m", version="1", cases=list(cases))
+    for name in ("a", "b", "c"):
+        camera = watch.cameras[name] = CameraWatch(name)
+        camera.trace.times, camera.trace.frames = [0.0, 1.0], [10, 10]
+    return watch
+
+
+def test_harm_in_several_incidents_is_weighed_together_as_one_run_mends_it() -> None:
+    first, second = hurting("i", ["a"], 0.1), hurting("j", ["b"], 0.3)
+    found = stake(watching(first, second), first)
+    assert (found.predictions_a_second, found.excess) == pytest.approx((20.0, 0.2))
+    assert found == stake(watching(first, second), second)
+
+
+def test_a_camera_counts_once_and_what_does_not_surely_hurt_or_is_planned_not_at_all() -> None:
+    first, twice = hurting("i", ["a"], 0.1), hurting("j", ["a", "b"], 0.2)
+    found = stake(watching(first, twice), first)
+    assert (found.predictions_a_second, found.excess) == pytest.approx((20.0, 0.2))
+    planned = hurting("k", ["c"], 0.9)
+    planned.plan_id = "p"
+    found = stake(watching(first, hurting("l", ["b"], 0.9, Harm.UNKNOWN), planned), first)
+    assert (found.predictions_a_second, found.excess) == pytest.approx((10.0, 0.1))
+
+
+def labelled(first: int, last: int, wrong: int, origin: str = UNIFORM) -> list[Joined]:
+    """A label a second, every `wrong`-th one contradicts the model."""
+    return [
+        Joined(f"a{n}", "a", float(n), float(n), 1, "1", "x", "y" if n % wrong == 0 else "x", origin, n)
+        for n in range(first, last)
+    ]
+
+
+@pytest.mark.parametrize(("anchor", "harm"), [(0.0, Harm.CROSSED), (40.0, Harm.CROSSED)])
+def test_few_labels_before_an_undecided_change_do_not_hide_a_later_one_that_surely_hurts(
+    anchor: float, harm: Harm
+) -> None:
+    """Before second 40 little is known; from then to 600 one in ten is wrong, and one in three after."""
+    case = Case("i", "m", "1", "", "", 600.0, Cause.SCENE, began_at=600.0, level_since=600.0, cameras=["a"])
+    watch = watching(case)
+    watch.anchor = anchor
+    for end in (700, 760):
+        watch.book.entries = {e.asset_id: e for e in [*labelled(0, 600, 10), *labelled(600, end, 3)]}
+        read_labels(watch, case, Board(), float(end), policy())
+    assert case.harm is harm
