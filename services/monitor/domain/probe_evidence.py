@@ -53,12 +53,13 @@ def exceeds(own: Changes, others: Changes, usual: float) -> float:
 
 def deviates(own: Sequence[Changes], others: Sequence[Changes], usual: float) -> float:
     """Logarithm of the evidence that somebody's answers about suspected (first) or other classes (second) change more
-    often than `usual` and than the others' answers do. Alternatives, as likely: most change of both, or only of the
-    suspected ones.
+    often than `usual` and than the others' answers do. Alternatives, as likely: most of theirs change; only those about
+    the suspected classes; or most change, and those of the others about the suspected classes, too.
     """
     about, both = exceeds(own[0], others[0], usual), exceeds(own[1], others[1], usual)
-    alike = _log_few(own[1], usual) + _log_few(others[1], usual) - _log_no_more(own[1], others[1], usual)
-    return about + log(0.5 * (exp(both) + exp(alike)))
+    only = _log_few(own[1], usual) + _log_few(others[1], usual) - _log_no_more(own[1], others[1], usual)
+    moved = _log_most(own[0]) + _log_most(others[0]) - _log_no_more(own[0], others[0], usual)
+    return log((exp(about + both) + exp(about + only) + exp(moved + both)) / 3.0)
 
 
 def exceeds_usual(own: Changes, usual: float) -> float:

@@ -74,12 +74,13 @@ def judge(watch: ModelWatch, case: Case, board: Board, now: float, policy: Polic
     probe.annotator = reading.annotator
     if reading.verdict is ProbeVerdict.MOVED:
         _decide(case, ProbeVerdict.MOVED, _counted(probe, reading), now)
-        _name(watch, case, reading)
     elif reading.verdict is ProbeVerdict.STANDS:
         _decide(case, ProbeVerdict.STANDS, _counted(probe, reading), now)
     else:
         _decide(case, ProbeVerdict.UNDECIDED, _silence(probe, reading), now)
     _blame(watch, case, board, reading, now)
+    if reading.verdict is ProbeVerdict.MOVED:
+        _name(watch, case, reading)
 
 
 def _decide(case: Case, verdict: ProbeVerdict, why: str, now: float) -> None:
@@ -94,7 +95,7 @@ def _name(watch: ModelWatch, case: Case, reading: Reading) -> None:
     case.cause = Cause.LABELS  # Whatever else moved meanwhile.
     date_labels(watch, case, {(a, b) for a in names for b in names if a < b})
     case.class_names, case.level_since = sorted(names), case.began_at
-    if case.scope.kind in ("class", "model"):
+    if case.scope.kind in ("class", "model", ANNOTATOR):
         case.scope = Scope("class", ", ".join(case.class_names))
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.monitor.domain.case import Case
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import (
     Alert,
@@ -19,11 +20,16 @@ from services.monitor.domain.events import (
     Request,
     State,
 )
+from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe import Probe
 from services.monitor.domain.probe_events import ProbeEnded, ProbeRequest, ProbeVerdict, Reread
+from services.monitor.domain.probing import hear, judge
 from tests.unit.monitor.old_answers import OldAnswers
-from tests.unit.monitor.worlds import World, policy
+from tests.unit.monitor.rereadings import reread
+from tests.unit.monitor.worlds import EPOCH, World, policy
 
 SWAPPED = ("class-2", "class-7")
 
@@ -221,3 +227,22 @@ def test_a_judge_put_back_while_a_probe_is_held_goes_on_to_the_bit() -> None:
     assert others == expected
     assert any(isinstance(f, Request) for f in expected)
     assert dict(Snapshots().changed(copy)) == dict(Snapshots().changed(engine))
+
+
+def test_where_classes_moved_and_somebody_is_left_out_the_scope_stays_the_classes() -> None:
+    """By hand: ten answers of `ben` about other classes are other, beside those of three who agree."""
+    watch = ModelWatch("m", "1")
+    case = Case("i", "m", "1", "", "a", EPOCH, Cause.LABELS, harm=Harm.CROSSED, class_names=["coat", "shirt"])
+    watch.cases.append(case)
+    case.probe = Probe("p", EPOCH, EPOCH + 9.0, 60, ("coat", "shirt"))
+    people = ["ann", "cid", "dora"]
+    given = [("coat" if n % 2 else "shirt", people[n % 3], True) for n in range(24)]
+    given += [("boot", people[n % 3], False) for n in range(18)] + [("boot", "ben", True)] * 10
+    for place, (name, who, changed) in enumerate(given):
+        hear(reread(place, name, who, changed), watch)
+    hear(ProbeEnded(EPOCH + 1.0, "e", "", "m", "p", "answered", len(given), len(given)), watch)
+    judge(watch, case, Board(), EPOCH + 2.0, policy())
+    assert (case.probe.verdict, case.probe.annotator) == (ProbeVerdict.MOVED, "ben")
+    assert list(watch.doubted) == ["ben"]
+    assert (str(case.scope), case.harm) == ("class coat, shirt", Harm.CROSSED)
+    assert [h.what for h in case.history] == ["probe moved", "annotator doubted"]
