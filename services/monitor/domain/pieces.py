@@ -10,6 +10,7 @@
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
 <model>@labels/<slot>     its labels, 64 to a piece
+<model>@past              how many of older ones were wrong
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
 <model>/<camera>          a camera without its trace and profile
@@ -83,7 +84,7 @@ class Snapshots:
         bare = replace(
             watch,
             cameras={},
-            book=LabelBook(watch.book.capacity, {}, watch.book.count, watch.book.past),
+            book=LabelBook(watch.book.capacity, {}, watch.book.count),
             incidents=[],
             decisions=[],
             trial=None,
@@ -92,6 +93,8 @@ class Snapshots:
         yield name, dump([bare, list(watch.cameras), floor])  # In their order: sums over cameras depend on it.
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
+        if watch.book.past and self._is_new(f"{name}@past", watch.book.past[-1].stamp()):
+            yield f"{name}@past", dump(watch.book.past)
         slots: dict[int, list[Any]] = {}
         for entry in watch.book.entries.values():
             slots.setdefault(entry.number // _LABELS, []).append(entry)
@@ -180,6 +183,7 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
 
 def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[str, bytes]) -> None:
     found: list[Any] = []
+    watch.book.past = load(pieces[f"{name}@past"]) if f"{name}@past" in pieces else []
     for slot in range(_label_slots(watch)):
         found += load(pieces[key]) if (key := f"{name}@labels/{slot}") in pieces else []
     for entry in sorted(found, key=lambda e: e.number):
