@@ -93,6 +93,10 @@ class Past:
     until: float
     count: Count
 
+    def stamp(self) -> tuple[str, float, float, float]:
+        """Another one whenever a label was added."""
+        return self.version, self.until, self.count.wrong, self.count.labels
+
 
 @dataclass(slots=True)
 class LabelBook:

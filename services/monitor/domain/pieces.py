@@ -10,6 +10,7 @@
 <model>                   a model without what follows
 <model>@history           its incidents and decisions
 <model>@labels/<slot>     its labels, 64 to a piece
+<model>@past              how many of older ones were wrong
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
 <model>@pool              what the cameras of its champion have in common
@@ -100,7 +101,7 @@ class Snapshots:
             watch,
             references=watch.references.bare(),
             kept=[replace(kept, references=kept.references.bare()) for kept in watch.kept],
-            book=LabelBook(watch.book.capacity, {}, watch.book.count, watch.book.past),
+            book=LabelBook(watch.book.capacity, {}, watch.book.count),
             incidents=[],
             decisions=[],
             trial=None,
@@ -110,6 +111,8 @@ class Snapshots:
         yield name, dump([bare, list(watch.cameras), floor, kept])  # In their order: sums over cameras depend on it.
         if self._is_new(f"{name}@history", [*watch.incidents, *watch.decisions]):
             yield f"{name}@history", dump([watch.incidents, watch.decisions])
+        if watch.book.past and self._is_new(f"{name}@past", watch.book.past[-1].stamp()):
+            yield f"{name}@past", dump(watch.book.past)
         slots: dict[int, list[Any]] = {}
         for entry in watch.book.entries.values():
             slots.setdefault(entry.number // _LABELS, []).append(entry)
@@ -210,6 +213,7 @@ def judged_until(pieces: Mapping[str, bytes]) -> tuple[float, dict[str, int]]:
 
 def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[str, bytes]) -> None:
     found: list[Any] = []
+    watch.book.past = load(pieces[f"{name}@past"]) if f"{name}@past" in pieces else []
     for slot in range(_label_slots(watch)):
         found += load(pieces[key]) if (key := f"{name}@labels/{slot}") in pieces else []
     for entry in sorted(found, key=lambda e: e.number):

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from services.monitor.domain.detectors.mixture import MixtureDetector
+from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
+from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.risk import Count
 from services.monitor.domain.snapshot import dump, load
 from tests.unit.monitor.fleets import Fleet
@@ -82,12 +84,26 @@ def test_labels_that_are_kept_no_longer_still_tell_of_the_error_before_a_change(
     assert book.before("2", 0.0, 2_000.0, ()).labels == 0.0
 
 
-def test_what_is_remembered_of_forgotten_labels_is_bounded_and_outlives_a_restart() -> None:
+def test_what_is_remembered_of_forgotten_labels_outlives_a_restart() -> None:
+    engine, snapshots = Engine.new(policy()), Snapshots()
+    pieces: dict[str, bytes] = {}
+    book = engine.watch("m").book = LabelBook(capacity=100)
+    for n in range(700):
+        book.join(said_of(n, "boot" if n % 7 == 0 else "coat", asset_id=f"a{n}", captured_at=float(n)), "m")
+        if n % 50 == 0:
+            pieces.update(snapshots.changed(engine))
+    pieces.update(snapshots.changed(engine))
+    again = Engine.new(policy())
+    rebuild(again, pieces)
+    assert again.models["m"].book == book and len(book.past) == 10
+    assert "m@past" not in dict(snapshots.changed(engine))
+
+
+def test_what_is_remembered_of_forgotten_labels_is_bounded() -> None:
     book = LabelBook(capacity=10)
     for n in range(70_000):
         book.join(said_of(n, "coat", asset_id=f"a{n}", captured_at=float(n)), "m")
     assert len(book.past) == 400
-    assert load(dump(book)).past == book.past
 
 
 def outcomes(watch: LabelWatch, wrong: list[bool], first: int = 0) -> None:
