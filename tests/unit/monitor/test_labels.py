@@ -14,7 +14,6 @@ from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, P
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.risk import Count
-from services.monitor.domain.snapshot import dump, load
 from tests.unit.monitor.fleets import Fleet
 from tests.unit.monitor.worlds import policy
 
