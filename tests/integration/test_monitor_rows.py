@@ -141,7 +141,7 @@ async def test_decisions_are_kept_with_the_numbers_that_they_were_weighed_with(t
 
 
 async def test_what_people_command_and_answer_is_kept(tmp_path: Path) -> None:
-    common = {"by": "ann", "why": "known", "given_at": wire.stamp(AT)}
+    common: dict[str, Any] = {"by": "ann", "why": "known", "given_at": wire.stamp(AT)}
     plan = pb.PlanChange(
         plan_id="p", cameras=["gate-*"], labels={"site": "b", "hall": "2"}, starts_at=wire.stamp(AT + 5),
         ends_at=wire.stamp(AT + 9),
