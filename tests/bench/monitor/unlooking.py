@@ -45,7 +45,7 @@ POLICIES: Final = (
     Policy("always", range, lambda length: (0,)),
     Policy(
         "by the clock",
-        lambda length: range(PERIOD, length, PERIOD),
+        lambda length: range(PERIOD // 2, length, PERIOD),
         lambda length: range(7 * fleet.DAY, length, 7 * fleet.DAY),
     ),
 )
@@ -53,7 +53,7 @@ POLICIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An aim of a table, and what everybody has: None is a change that was not found, or nothing measured."""
+    """An aim of a table, and what everybody has that was measured: None is a change that was not found."""
 
     table: str
     what: str
@@ -72,26 +72,22 @@ def channel_lines(null: Mapping[str, Any], delays: Mapping[str, Any]) -> list[Li
     quiet = [null[noise.name] for noise in QUIET if noise.name in null]
     watched = sum(row["watched"] for row in quiet)
 
-    def rate(state: str) -> float | None:
-        return poisson_upper(sum(row[state] for row in quiet)) / watched if watched else None
+    def rates(state: str, frames: float) -> dict[str, float | None]:
+        ours = {OURS: poisson_upper(sum(row[state] for row in quiet)) / watched} if watched else {}
+        return {who: frames * rate for who, rate in {**ours, **{one.name: one.rate() for one in POLICIES}}.items()}
 
-    loud = {one.name: one.rate() for one in POLICIES}
     found = [
-        Line("cameras", "ALARM in 100k frames, at most", ALARM_AIM * 1e5, _scaled({OURS: rate("alarm"), **loud}, 1e5)),
-        Line(
-            "cameras", "CONFIRMED in 2M, at most", CONFIRMED_AIM * 2e6, _scaled({OURS: rate("confirmed"), **loud}, 2e6)
-        ),
+        Line("cameras", "ALARM in 100k frames, at most", ALARM_AIM * 1e5, rates("alarm", 1e5)),
+        Line("cameras", "CONFIRMED in 2M, at most", CONFIRMED_AIM * 2e6, rates("confirmed", 2e6)),
     ]
     for case in shifts.CASES:
         if case.aim is not None and case.noise.rho == 0.0:
             what = f"{case.until.name}, {case.shift:g} sigma, after {case.onset:,} frames"
             onsets = [case.onset + seed % 40 for seed in range(40)]
-            measured = (
-                r["delays"] for r in delays.get("shifts", ()) if (r["stream"], r["onset"], r["aim"]) == _key(case)
-            )
-            ours = Median.of(next(measured, [])).value if delays.get("shifts") else None
+            row = next((r for r in delays.get("shifts", ()) if (r["stream"], r["onset"], r["aim"]) == _key(case)), None)
+            ours = {OURS: Median.of(row["delays"]).value} if row is not None else {}
             medians = {one.name: Median.of([one.after(o, 4_000) for o in onsets]).value for one in POLICIES}
-            found.append(Line("cameras", what, case.aim, {OURS: ours, **medians}))
+            found.append(Line("cameras", what, case.aim, {**ours, **medians}))
     return found
 
 
@@ -99,19 +95,15 @@ def _key(case: shifts.Case) -> tuple[str, int, int | None]:
     return case.noise.name, case.onset, case.aim
 
 
-def _scaled(values: Mapping[str, float | None], by: float) -> dict[str, float | None]:
-    return {who: None if value is None else value * by for who, value in values.items()}
-
-
 def label_lines(delays: Mapping[str, Any]) -> list[Line]:
     """The labelled error: false alarms, and delays."""
-    null, measured = delays.get("label_null"), {r["error"]: r["delays"] for r in delays.get("labels", ())}
+    null = {OURS: delays["label_null"]["per_10k"]} if "label_null" in delays else {}
+    measured = {r["error"]: {OURS: Median.of(r["delays"]).value} for r in delays.get("labels", ())}
     rates = {one.name: 1e4 * len(one.alarms(60_000)) / 60_000 for one in POLICIES}
-    found = [Line("labels", "false in 10k labels", 1.0, {OURS: null["per_10k"] if null else None, **rates})]
+    found = [Line("labels", "false in 10k labels", 1.0, {**null, **rates})]
     for after, aim in labels.AFTER.items():
-        ours = Median.of(measured[after]).value if after in measured else None
         medians = {one.name: one.after(labels.WARM_UP, labels.CAP) for one in POLICIES}
-        found.append(Line("labels", f".1 to {after:g}, labels", aim, {OURS: ours, **medians}))
+        found.append(Line("labels", f".1 to {after:g}, labels", aim, {**measured.get(after, {}), **medians}))
     return found
 
 
@@ -127,8 +119,9 @@ def concept_lines(delays: Mapping[str, Any]) -> list[Line]:
             _as_fast({"delays": {**row["delays"], concepts.OURS: [late] * len(row["delays"][concepts.OURS])}})
             for row in rows
         )
-    harmless = delays.get("harmless")
-    silent: dict[str, float | None] = {OURS: 1.0 - harmless["asked"] / harmless["seeds"] if harmless else None}
+    silent: dict[str, float | None] = {}
+    if harmless := delays.get("harmless"):
+        silent[OURS] = 1.0 - harmless["asked"] / harmless["seeds"]
     for one in POLICIES:
         silent[one.name] = float(one.after(concepts.QUIET, concepts.AFTER) is None)
     return [
