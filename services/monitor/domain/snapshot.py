@@ -37,8 +37,10 @@ from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.fleet import board
 
-CODEC: Final = 2
-"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`: it is still read."""
+CODEC: Final = 3
+"""1 knew one open incident a model and no fleet, and inputs that waited were part of `@merge`; 2 knew no boxes, and not
+what verdicts rest on: both are still read.
+"""
 _DETECTORS: Final = {kind.__name__: kind for kind in registry.installed().values()}
 _MODULES: Final = (
     *(camera, case, events, ground, labels, merge, model, profile, recency, reference, retraining, risk, trace),
