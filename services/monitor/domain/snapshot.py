@@ -45,8 +45,9 @@ from services.monitor.domain.fleet import absence, board
 
 CODEC: Final = 3
 """All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
-`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras
-alone, no probes, no incidents of presence, labels without features and nothing of what a retraining regains.
+`@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras alone, no
+boxes, no grounds of verdicts, no probes, no incidents of presence, labels without features, and nothing of what a
+retraining regains.
 """
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from services.serving.domain.package import ModelCard
 from services.serving.domain.routes import Version
 from services.serving.domain.sampling import Inputs
 from services.serving.domain.work import Arrays
@@ -36,7 +37,7 @@ class Note:
     def rows(self) -> int:
         """Images in the call, each of which becomes an event; 1 where nobody described the model."""
         card = self.version.card
-        return len(self.outputs[card.outputs[0]]) if card and self.outputs else 1
+        return len(self.outputs[card.scores or card.outputs[0]]) if card and self.outputs else 1
 
 
 def described(version: Version, outputs: Arrays) -> Arrays:
@@ -44,9 +45,14 @@ def described(version: Version, outputs: Arrays) -> Arrays:
     card = version.card
     if card is None or not outputs:
         return {}
-    if card.detection is not None and not version.config.max_batch_size:
-        return {}  # A row is a detection here, not an image.
-    return {name: outputs[name] for name in card.outputs if name}
+    if card.detection is not None:
+        return _of_detector(version, card, outputs)
+    return {name: outputs[name] for name in (card.scores, card.embedding) if name}
+
+
+def _of_detector(version: Version, card: ModelCard, outputs: Arrays) -> Arrays:
+    """None where the graph takes one image at a time: a row is then a detection, not an image."""
+    return {name: outputs[name] for name in card.outputs if name} if version.config.max_batch_size else {}
 
 
 class Notes(Protocol):

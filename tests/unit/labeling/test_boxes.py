@@ -37,10 +37,10 @@ def test_a_detector_is_unsure_where_a_score_comes_near_its_threshold() -> None:
     assert sure is not None
     assert near is not None
     assert nothing is not None
-    assert (sure.margin, near.margin, nothing.margin) == pytest.approx((0.4, 0.05, 1.0))
-    (detection,) = sure.reference.detections
-    assert detection == Detection("coat", detection.score, 4.5, 8.0, 16.0, 32.0)
-    assert detection.score == pytest.approx(0.9)
+    assert [sure.margin, near.margin, nothing.margin] == pytest.approx([0.4, 0.05, 1.0])
+    (found,) = sure.reference.detections
+    assert found == Detection("coat", found.score, 4.5, 8.0, 16.0, 32.0)
+    assert found.score == pytest.approx(0.9)
     assert (nothing.reference.class_name, nothing.reference.decision_threshold) == ("", 0.5)
 
 

@@ -103,6 +103,25 @@ def test_a_few_corrections_that_do_not_turn_the_evidence_say_nothing() -> None:
     assert engine.models["m"].cases[0].harm is Harm.CROSSED
 
 
+def test_a_verdict_that_the_labels_since_bear_out_stands_and_rests_on_these() -> None:
+    world, engine = harmful()
+    watch = engine.models["m"]
+    incident = watch.cases[0].id
+    decided = watch.grounds[incident].number
+    fixed = corrections(
+        engine,
+        lambda e: e.wrong and e.first < decided and world.frame(e.captured_at) >= world.onset,
+        lambda e: e.predicted,
+    )
+    assert len(fixed) > 5
+    assert watch.book.count > decided + 100
+    assert not revisions(hear(engine, fixed))
+    assert watch.cases[0].harm is Harm.CROSSED
+    ground = watch.grounds[incident]
+    assert (ground.corrected, ground.number) == (0, watch.book.count)
+    assert ground.verdict(engine.policy.harm) is Harm.CROSSED
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_harmless_verdict_that_is_over_is_revised_too_also_after_a_kill(killed: bool) -> None:
     world = World(2, shift=1.5, frames=12_000)

@@ -15,10 +15,13 @@ from services.serving.domain.answers import answers
 from services.serving.domain.bindings import Binding
 from services.serving.domain.detector import DetectorOutputs
 from services.serving.domain.features import Answer
+from services.serving.domain.notes import Note, described
 from services.serving.domain.package import ImageInput, ModelCard, parse_card
 from services.serving.errors import BadPackage
+from services.serving.outbound.notation import Reading, Writing, grouped
 from tests.unit.serving import detectors, tiny
 from tests.unit.serving.house import House, asset, serving, until
+from tests.unit.serving.test_repository import made
 from tests.unit.serving.test_stream import bind, predicted
 
 SPEC = DetectorOutputs("b", ("x0", "y0", "x1", "y1"), "s", "l", "pixels")
@@ -150,15 +153,15 @@ async def test_an_assets_boxes_are_told_in_pixels_of_the_stored_image(tmp_path: 
         dark = asset(3, await house.objects.put(detectors.picture(0, 0, 0, 0, level=0)))
         dark.value.asset.width, dark.value.asset.height = 80, 40
         await house.publish(dark)
-        made = {one.asset_id: one for one in await predicted(house, 4)}
-    boxes = [(one.x, one.y, one.width, one.height) for n in range(3) for one in made[f"asset-{n}"].detections]
+        told = {one.asset_id: one for one in await predicted(house, 4)}
+    boxes = [(one.x, one.y, one.width, one.height) for n in range(3) for one in told[f"asset-{n}"].detections]
     assert boxes == [(10, 6, 30, 20), (0, 0, 80, 40), (70, 30, 10, 10)]
-    first = made["asset-0"]
+    first = told["asset-0"]
     assert [d.class_name for d in first.detections] == ["lamp"]
     assert first.detections[0].score == pytest.approx(200 / 255)
     assert (first.scores[0].class_name, first.decision_threshold, first.features.detection_count) == ("lamp", 0.5, 1)
     assert first.features.box_area == pytest.approx(30 * 20 / (80 * 40))
-    found_nothing = made["asset-3"]
+    found_nothing = told["asset-3"]
     assert (len(found_nothing.detections), len(found_nothing.scores), found_nothing.error) == (0, 0, "")
     assert found_nothing.HasField("decision_threshold")
     assert found_nothing.features.detection_count == 0
@@ -170,7 +173,32 @@ async def test_a_classifiers_event_tells_of_no_detections(tmp_path: Path) -> Non
     async with serving(tmp_path) as house:
         await publish(house, tiny.package_files(0))
         await house.publish(asset(1, await house.objects.put(detectors.picture(0, 0, 9, 9))))
-        (made,) = await predicted(house, 1)
-    assert not made.HasField("decision_threshold")
-    assert not made.features.HasField("detection_count")
+        (one,) = await predicted(house, 1)
+    assert not one.HasField("decision_threshold")
+    assert not one.features.HasField("detection_count")
     assert serving_pb2.Prediction.DESCRIPTOR.fields_by_name["detections"].number == 17
+
+
+def test_a_clients_call_of_a_detector_is_told_in_pixels_of_the_tensor(tmp_path: Path) -> None:
+    version = replace(made("m", "1", "x"), card=CARD)
+    batched = replace(version, config=replace(version.config, max_batch_size=8))
+    outputs = {
+        "b": np.array([[[20, 10, 60, 50]], [[0, 0, 200, 100]]], np.float32),
+        "s": np.array([[0.75], [0.5]], np.float32),
+        "l": np.array([[1], [0]]),
+        "other": np.zeros(2),
+    }
+    notes = [Note(batched, described(batched, outputs), "direct", 10**9, 2_000_000, "") for _ in range(2)]
+    (group,) = grouped(notes)
+    events = Reading(tmp_path).events(Writing(tmp_path, "serving-0").record(group))
+    told = [event.value.prediction for event in events]
+    assert [[(d.class_name, d.x, d.y, d.width, d.height) for d in one.detections] for one in told] == [
+        [("dog", 20, 10, 40, 40)],
+        [("cat", 0, 0, 200, 100)],
+    ] * 2
+    single = replace(version, config=replace(version.config, max_batch_size=0))
+    assert described(single, outputs) == {}
+    (event,) = Reading(tmp_path).events(
+        Writing(tmp_path, "serving-0").record(grouped([Note(single, {}, "direct", 10**9, 1, "")])[0])
+    )
+    assert not event.value.prediction.HasField("decision_threshold")
