@@ -260,8 +260,10 @@ def _furthest(camera: dict[str, Any]) -> str:
 
 
 def _frame(frame: dict[str, Any], ingest: str) -> str:
-    asset = frame["asset_id"]
+    place = f"{ingest}/api/v1/assets/{frame['asset_id']}/content"
+    if not frame.get("captured_at"):  # Remembered by the judge alone, without its numbers.
+        return f"{frame['camera_id']}  {place}"
     return (
         f"{_short(frame['captured_at'])} {frame['camera_id']}: {frame['class_name']} {frame['score']:.2f}, "
-        f"{frame['channel']} {frame['value']:.3g}  {ingest}/api/v1/assets/{asset}/content"
+        f"{frame['channel']} {frame['value']:.3g}  {place}"
     )

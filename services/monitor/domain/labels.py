@@ -18,6 +18,7 @@ from services.monitor.domain.risk import Count
 
 _GUARD = 40  # The newest labels do not count to the baseline yet: they may be of a change not seen so far.
 _WAITING = 2_000  # At most so many labels wait until it is known whether they are normal.
+_CALM = 10.0
 _PAIR_PRIOR = 40.0  # How many labels' worth we believe a pair of classes to be confused as often as ...
 _PAIR_SHARE = 0.1  # ... this share of all errors, ...
 _PAIR_TIMES = 4.5  # ... and at least so many times the mean pair's: with two classes, all errors are one pair's.
@@ -196,15 +197,14 @@ class LabelWatch:
         """The error known so far: the held-out report's and the labels' that came before the newest."""
         return self.report.plus(self.base)
 
-    def update(self, joined: Joined, policy: LabelPolicy, run_length: float = 0.0) -> None:
-        """Take a uniform label's first revision. A false alarm comes once in so many labels, and in no fewer than the
-        policy says.
-        """
+    def update(self, joined: Joined, policy: LabelPolicy) -> None:
+        """Take a uniform label's first revision."""
         self.labels += 1
         self.classes |= {joined.predicted, joined.truth}
         if self.baseline().labels >= policy.baseline:
-            self._feed(joined, policy, max(policy.run_length, run_length))
+            self._feed(joined, policy)
         if self.alarmed():
+            self.set_aside(joined)
             return
         self.recent.append(joined.outcome)
         if self.baseline().labels < policy.baseline:
@@ -213,7 +213,7 @@ class LabelWatch:
             self._believe(len(self.recent) - self._lag())
 
     def set_aside(self, joined: Joined) -> None:
-        """A label that an open incident explains: it raises no alarm, and counts if the incident proves harmless."""
+        """A label after an alarm, or of an open incident: it counts if that proves harmless, or to have been chance."""
         self.aside.append(joined.outcome)
         del self.aside[:-_WAITING]
 
@@ -268,38 +268,30 @@ class LabelWatch:
         count = max(len(self.classes), least)
         return count * (count - 1) / 2
 
-    def _feed(self, joined: Joined, policy: LabelPolicy, run_length: float) -> None:
+    def _feed(self, joined: Joined, policy: LabelPolicy) -> None:
         wrong = np.array([joined.cost])
-        self._of_policy(policy, run_length).update(wrong)
+        self._of_policy(policy).update(wrong)
         if self.adwin is None:
             self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
         self.adwin.update(wrong)
         if joined.confused and joined.pair not in self.pairs:
             self.pairs[joined.pair] = self._new_pair(joined.pair, run_length)
-        self._await(run_length)
         for pair, detector in self.pairs.items():
             detector.update(np.array([float(joined.confused and joined.pair == pair)]))
 
-    def _of_policy(self, policy: LabelPolicy, run_length: float) -> Detector:
+    def _of_policy(self, policy: LabelPolicy) -> Detector:
         """The detector that the policy names, a new one where it names another than it did."""
         choice = policy.detector
         if self.error is None or (self.chosen or self.error.name) != str(choice):
-            self.error = choice.make(1, {"run_length": run_length, "baseline": self._error_rate()})
+            self.error = choice.make(1, {"run_length": policy.run_length, "baseline": self._error_rate()})
         self.chosen = str(choice)
         return self.error
 
-    def _await(self, run_length: float) -> None:
-        """Thresholds follow the run length that is wanted; an alarm that was raised stands."""
-        wanted = ((self.error, run_length), *((d, run_length * self._pair_count(4)) for d in self.pairs.values()))
-        for detector, steps in wanted:
-            if isinstance(detector, MixtureDetector) and detector.peak < detector.run_length:
-                detector.run_length = steps
-
-    def _new_pair(self, pair: Pair, run_length: float) -> MixtureDetector:
+    def _new_pair(self, pair: Pair, policy: LabelPolicy) -> MixtureDetector:
         """Starts where it would stand had it seen only misses for long: pairs are kept from their first confusion
         on.
         """
-        detector = MixtureDetector(self.pair_rate(pair), run_length * self._pair_count(4), _PAIR_RATES)
+        detector = MixtureDetector(self.pair_rate(pair), policy.run_length * self._pair_count(4), _PAIR_RATES)
         detector.sums = detector.miss / (1.0 - detector.miss)
         return detector
 
@@ -326,6 +318,34 @@ class LabelWatch:
         above = self.error is not None and _is_one_sided(self.error) and bool(self.error.alarmed()[0])
         return above or bool(self.alarmed_pairs()) or self.worse()
 
+    def believed(self, run_length: float, policy: LabelPolicy) -> bool:
+        """Whether an alarm is beyond what chance shows once in so many labels; one of a detector whose evidence is not
+        on the scale of a run length, as ADWIN's, is.
+        """
+        least = max(run_length / policy.run_length, 1.0)
+        return self._heard_otherwise() or any(d.peak >= least * d.run_length for d in self._alarmed())
+
+    def is_calm(self) -> bool:
+        """Whether the labels since an alarm speak ten to one against it."""
+        calm = all(float(d.statistic()[0]) * _CALM <= d.run_length for d in self._alarmed())
+        return calm and not self._heard_otherwise()
+
+    def _heard_otherwise(self) -> bool:
+        """Whether a detector alarmed that is no e-detector."""
+        error = self.error
+        own = error is not None and not isinstance(error, MixtureDetector) and _is_one_sided(error)
+        return self.worse() or (own and error is not None and bool(error.alarmed()[0]))
+
+    def _alarmed(self) -> list[MixtureDetector]:
+        known = [self.error, *self.pairs.values()]
+        return [d for d in known if isinstance(d, MixtureDetector) and d.alarmed()[0]]
+
+    def forget(self) -> None:
+        """An alarm was chance: begin counting anew. All labels count, also those of bad luck."""
+        self.recent += self.aside
+        self._believe(len(self.recent))
+        self._restart()
+
     def forgive(self, harmless: bool) -> None:
         """The alarm was answered: begin counting anew. Where it proved `harmless`, labels that wait are normal, and
         weigh as much as all before them: an error that rose a little and may stay there alarms once. Where they may be
@@ -335,6 +355,9 @@ class LabelWatch:
             self.recent += self.aside
             self._fade(len(self.recent))
             self._believe(len(self.recent))
+        self._restart()
+
+    def _restart(self) -> None:
         self.pairs.clear()
         self.recent.clear()
         self.aside.clear()

@@ -156,11 +156,11 @@ class ModelWatch:
 
     def _watch_label(self, joined: Joined, policy: Policy) -> None:
         if self._untouched(joined):
-            self.labels.update(joined, policy.labels, self._labels_in(policy.fleet.run_length))
+            self.labels.update(joined, policy.labels)
         elif joined.annotator not in self.doubted:
             self.labels.set_aside(joined)
 
-    def _labels_in(self, frames: float) -> float:
+    def labels_in(self, frames: float) -> float:
         """How many uniform labels come while each camera sends so many frames: a false incident of labels is to be as
         rare as one of cameras, however many labels a fleet has.
         """

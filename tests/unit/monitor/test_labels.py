@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
@@ -168,28 +167,37 @@ def test_labels_of_an_alarm_that_may_be_a_change_do_not_count() -> None:
     assert watch.recent == watch.aside == []
 
 
-def test_in_a_fleet_labels_alarm_as_rarely_as_cameras_do() -> None:
+def fed(watch: LabelWatch, wrong: list[bool]) -> None:
+    for n, miss in enumerate(wrong):
+        watch.update(Joined(str(n), "c", n, n, 1, "1", f"class-{n % 7 if miss else 9}", "class-9", "uniform", n), RULES)
+
+
+def test_in_a_fleet_an_alarm_of_labels_is_believed_as_rarely_as_one_of_cameras() -> None:
     fleet = Fleet(1, cameras=20, sites=4, frames=120, labelled=0.1)
     watch = fleet.run().models["m"]
-    frames = sum(camera.frames for camera in watch.cameras.values()) / 20
-    detector = watch.labels.error
-    assert isinstance(detector, MixtureDetector)
     assert watch.labels.labels > 100
-    assert detector.run_length == pytest.approx(policy().fleet.run_length * watch.labels.labels / frames, rel=0.1)
-    assert detector.run_length > 10 * RULES.run_length
+    wanted = policy().fleet.run_length
+    assert watch.labels_in(wanted) == pytest.approx(wanted * watch.labels.labels / 120, rel=0.1)
 
 
-def test_a_longer_run_length_waits_for_more_evidence_and_an_alarm_that_was_raised_stands() -> None:
-    def alarmed_at(run_length: float) -> int:
-        watch = LabelWatch(Count(60.0, 600.0))
-        for n in range(500):
-            watch.update(
-                Joined(str(n), "c", n, n, 1, "1", f"class-{n % 3}", "class-0", "uniform", n), RULES, run_length
-            )
-            if watch.alarmed():
-                watch.update(Joined("next", "c", n, n, 1, "1", "class-0", "class-0", "uniform", n), RULES, 1e12)
-                assert watch.alarmed()
-                return n
-        raise AssertionError("no alarm")
+def test_an_alarm_waits_for_belief_and_keeps_the_baseline_from_learning_the_change() -> None:
+    watch = LabelWatch(Count(60.0, 600.0))
+    while not watch.alarmed():
+        fed(watch, [True, False])
+    base = watch.base
+    assert watch.believed(RULES.run_length, RULES) and not watch.believed(1e9, RULES)
+    fed(watch, [True, False] * 60)
+    assert watch.believed(1e9, RULES) and not watch.is_calm()
+    assert watch.base == base
 
-    assert alarmed_at(RULES.run_length) == alarmed_at(0.0) < alarmed_at(1e9)
+
+def test_an_alarm_that_was_chance_is_forgotten_once_labels_speak_against_it_and_all_of_them_count() -> None:
+    watch = LabelWatch(Count(60.0, 600.0))
+    while not watch.alarmed():
+        fed(watch, [True, False])
+    while not watch.is_calm():
+        fed(watch, [False])
+    assert watch.alarmed()
+    watch.forget()
+    assert not watch.alarmed()
+    assert watch.base.labels == watch.labels and watch.recent == watch.aside == []

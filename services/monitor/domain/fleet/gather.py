@@ -23,10 +23,19 @@ _NEWEST = 20  # wrong labels
 def gather(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
     """Give every alarm that is beyond chance an incident; what was chance, and is over, is forgotten."""
     _gather_cameras(watch, board, now, policy)
-    if watch.labels.alarmed() and not any(c.cause is Cause.LABELS for c in watch.cases):
-        if watch.cases and _moving_explain(watch):
-            return
+    _gather_labels(watch, board, now, policy)
+
+
+def _gather_labels(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
+    labels = watch.labels
+    if not labels.alarmed() or any(c.cause is Cause.LABELS for c in watch.cases):
+        return
+    if watch.cases and _moving_explain(watch):
+        return
+    if labels.believed(watch.labels_in(policy.fleet.run_length), policy.labels):
         _open_labels(watch, board, now)
+    elif labels.is_calm():
+        labels.forget()
 
 
 def _gather_cameras(watch: ModelWatch, board: Board, now: float, policy: Policy) -> None:
