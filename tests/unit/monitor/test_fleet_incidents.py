@@ -27,6 +27,7 @@ from services.monitor.domain.events import (
 )
 from services.monitor.domain.events import Cause as Why
 from services.monitor.domain.pieces import Snapshots, rebuild
+from services.monitor.domain.probe_events import ProbeVerdict
 from services.monitor.domain.snapshot import load
 from tests.unit.monitor.fleets import Cause, Fleet
 from tests.unit.monitor.worlds import policy
@@ -180,6 +181,8 @@ def test_a_change_of_labels_names_its_classes() -> None:
     (incident,) = [i for i in fleet.incidents() if i.cause is Why.LABELS]
     assert (incident.scope.kind, incident.class_names) == ("class", ("class-2", "class-7"))
     assert incident.scope.value == "class-2, class-7"
+    assert incident.probe is not None
+    assert incident.probe.verdict is ProbeVerdict.MOVED
 
 
 def test_a_fleet_put_back_from_its_pieces_goes_on_to_the_bit() -> None:
