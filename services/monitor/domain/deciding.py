@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Finding, Harm, Outlook
+from services.monitor.domain.events import Cause, Finding, Harm, Outlook
 from services.monitor.domain.fault import beyond_training, said_of
 from services.monitor.domain.harm import undecided
 from services.monitor.domain.model import ModelWatch
@@ -19,19 +20,32 @@ AWAITS_PERSON = "awaits_person"
 
 
 def stake(watch: ModelWatch, case: Case) -> Stake:
-    """The error above the baseline and the traffic of the drifted cameras: of all incidents that hurt and that a
-    retraining is to mend, as one run mends them together. A camera counts once, by the incident that hurts it most.
+    """The error above the baseline and the traffic of the drifted cameras: of all incidents that one run mends
+    together. A camera counts once, by the incident that hurts it most.
     """
-    excess = dict.fromkeys((name for name in case.cameras if name in watch.cameras), _excess(case))
-    for other in watch.cases:
-        if other is not case and other.harm is Harm.CROSSED and not (other.plan_id or beyond_training(other.broken())):
-            for name in other.cameras:
-                if name in watch.cameras:
-                    excess[name] = max(excess.get(name, 0.0), _excess(other))
+    excess: dict[str, float] = {}
+    for one in [case, *_mended_with(watch, case)]:
+        for name in one.cameras:
+            if name in watch.cameras:
+                excess[name] = max(excess.get(name, _excess(one)), _excess(one))
     rates = {name: watch.cameras[name].rate() for name in excess}
     touched = sum(rates.values())
     mean = sum(excess[name] * rate for name, rate in rates.items()) / touched if touched > 0.0 else _excess(case)
     return Stake(mean, touched, watch.book.count, case.regain)
+
+
+def _mended_with(watch: ModelWatch, case: Case) -> list[Case]:
+    """Other incidents of the same kind that surely hurt, and that a retraining is meant for."""
+    return [
+        other
+        for other in watch.cases
+        if other is not case
+        and other.harm is Harm.CROSSED
+        and (other.cause is Cause.LABELS) == (case.cause is Cause.LABELS)
+        and not (other.plan_id or beyond_training(other.broken()))
+        and not (other.regain is not None and other.regain.outlook is Outlook.NOT_RECOVERABLE)
+        and not (other.answer is not None and not other.answer.approved)
+    ]
 
 
 def _excess(case: Case) -> float:
@@ -63,8 +77,11 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
             yield alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
         return
-    since = case.level_since or now
-    request = ask(watch.ledger, case.incident(), stake(watch, case), since, now, case.traceparent, policy.retrain)
+    together = [case, *(other for other in _mended_with(watch, case) if other.level_since)]
+    since = max(one.level_since or now for one in together)
+    cameras = tuple(sorted({name for one in together for name in one.cameras}))
+    incident = replace(case.incident(), cameras=cameras)
+    request = ask(watch.ledger, incident, stake(watch, case), since, now, case.traceparent, policy.retrain)
     healthy = case.risk.baseline_error if case.risk else 0.0
     watch.ledger.remember(request.id, Attempt(case.id, condition_of(case, watch.cameras), healthy))
     case.requested += 1

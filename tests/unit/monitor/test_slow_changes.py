@@ -8,9 +8,9 @@ import pytest
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
-from services.monitor.domain.deciding import stake
+from services.monitor.domain.deciding import decide, stake
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import UNIFORM, Cause, DriftFound, Harm, Risk
+from services.monitor.domain.events import UNIFORM, Answered, Cause, DriftFound, Harm, Outlook, Regain, Request, Risk
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.harm import read_labels
 from services.monitor.domain.labels import Joined
@@ -63,6 +63,24 @@ def test_a_camera_counts_once_and_what_does_not_surely_hurt_or_is_planned_not_at
     planned.plan_id = "p"
     found = stake(watching(first, hurting("l", ["b"], 0.9, Harm.UNKNOWN), planned), first)
     assert (found.predictions_a_second, found.excess) == pytest.approx((10.0, 0.1))
+
+
+def test_what_no_run_is_meant_for_is_not_weighed() -> None:
+    first, lost, refused = hurting("i", ["a"], 0.1), hurting("j", ["b"], 0.9), hurting("k", ["c"], 0.9)
+    lost.regain = Regain(Outlook.NOT_RECOVERABLE, 0.1, 0.0, 0.2, 150, "run")
+    refused.answer = Answered(0.0, "", "", "m", "k", approved=False, by="ann", reason="")
+    renamed = hurting("l", ["b", "c"], 0.9)
+    renamed.cause = Cause.LABELS
+    found = stake(watching(first, lost, refused, renamed), first)
+    assert (found.predictions_a_second, found.excess) == pytest.approx((10.0, 0.1))
+
+
+def test_one_request_names_the_cameras_of_all_that_it_mends_and_waits_for_the_last_of_them() -> None:
+    first, second, moving = hurting("i", ["a"], 0.3), hurting("j", ["b"], 0.3), hurting("k", ["c"], 0.3)
+    first.level_since, second.level_since = 100.0, 160.0
+    watch = watching(first, second, moving)
+    (request,) = [f for f in decide(watch, first, 200.0, policy()) if isinstance(f, Request)]
+    assert (request.cameras, request.labels_since, request.incident_id) == (("a", "b"), 160.0, "i")
 
 
 def labelled(first: int, last: int, wrong: int, origin: str = UNIFORM) -> list[Joined]:
