@@ -275,7 +275,7 @@ class LabelWatch:
             self.adwin = AdwinBank(1, {"delta": policy.adwin_delta})
         self.adwin.update(wrong)
         if joined.confused and joined.pair not in self.pairs:
-            self.pairs[joined.pair] = self._new_pair(joined.pair, run_length)
+            self.pairs[joined.pair] = self._new_pair(joined.pair, policy)
         for pair, detector in self.pairs.items():
             detector.update(np.array([float(joined.confused and joined.pair == pair)]))
 
