@@ -167,7 +167,7 @@ def test_a_cancelled_plan_excuses_nothing() -> None:
 
 
 def test_one_annotator_who_errs_is_named_and_nothing_is_retrained() -> None:
-    fleet = Fleet(3, 20, 4, 1100, labelled=0.1, wrong={2: 0.3}, wrong_from=300)
+    fleet = Fleet(3, 20, 4, 1400, labelled=0.1, wrong={2: 0.3}, wrong_from=300)
     fleet.run()
     assert not [f for f in fleet.findings if isinstance(f, Request)]
     assert not [f for f in fleet.findings if isinstance(f, Alert) and f.severity == "page"]

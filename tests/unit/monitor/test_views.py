@@ -52,6 +52,13 @@ def drifted() -> Judge:
     return judged(frames=6500, shift=1.5, error_after=0.4, uniform=0.1)
 
 
+def copy_of(judge: Judge) -> Judge:
+    """One that can be changed."""
+    made = Judge(policy())
+    made._engine = judge.look(copy.deepcopy)
+    return made
+
+
 def evidence(channel: str, shift: float, statistic: float = 20.0, camera: str = "gate-1") -> Evidence:
     return Evidence(channel, camera, "cusum", statistic, 15.0, 0.5, 0.5 + shift / 10, shift)
 
@@ -242,7 +249,7 @@ async def test_a_band_follows_the_daily_cycle_that_the_camera_has_learnt(drifted
         camera.profile.weights[1] = 2.0  # Two deviations up at midnight, down at noon.
         return 2.0 * float(camera.reference.scale[camera.reference.names.index("energy")])
 
-    judge = copy.deepcopy(drifted)
+    judge = copy_of(drifted)
     height = judge.look(learn)
     asked, story = Asked("m", day, channels=("energy",)), Chronicle([], [], ())
     (band,) = (await charts.channels(judge, cast(History, history), asked, story)).bands
@@ -256,7 +263,7 @@ async def test_a_band_follows_the_daily_cycle_that_the_camera_has_learnt(drifted
 async def test_a_broken_cameras_frames_of_before_and_after_are_shown_without_analytics(drifted: Judge) -> None:
     fault = CameraFault("camera-0", "blur", EPOCH, "asset-before", "asset-after")
     broken = incident(cause=Cause.CAMERA, cameras=("camera-0",), faults=(fault,))
-    judge = copy.deepcopy(drifted)
+    judge = copy_of(drifted)
     judge.look(lambda engine: engine.models["m"].incidents.append(broken))
     said = await explaining.explain(judge, CLOSED, pb.ExplainIncidentRequest(id="i"))
     assert [(f.asset_id, f.camera_id) for f in (*said.before, *said.after)] == [
