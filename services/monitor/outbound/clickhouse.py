@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.common.telemetry import log
-from services.monitor.domain.rows import Batch, Rows
+from services.monitor.domain.rows import Batch, Messages, Rows
 from services.monitor.domain.tables import TABLES, Table
 from services.monitor.errors import AnalyticsClosed
 from services.monitor.outbound.messages import MessageInserter
@@ -32,6 +32,8 @@ from services.monitor.outbound.writing import Writer
 T = TypeVar("T")
 
 _WAIT_S: Final = 5.0
+_GATHER_S: Final = 0.1
+"""So long predictions wait for those of other partitions: else every other insert would be of the fastest one alone."""
 _ACCURACY: Final = """
 SELECT countIf(p.class_name = a.truth), count()
 FROM (
@@ -49,7 +51,7 @@ INNER JOIN (
 """
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A batch that is to be inserted, and what became of it."""
 
@@ -117,6 +119,8 @@ class ClickHouse:
         return create(table, name or table.name, self._keep_days)
 
     async def _ready(self) -> None:
+        if self._opened.is_set():  # `wait_for` of Python 3.11 would forget a cancellation
+            return
         try:
             await asyncio.wait_for(self._opened.wait(), _WAIT_S)
         except TimeoutError as error:
@@ -130,8 +134,14 @@ class ClickHouse:
     async def insert(self, rows: Batch) -> None:
         """Add the rows that are not there yet, in an insert of all that wait. Raises `AnalyticsClosed`."""
         await self._ready()
-        one = _Waiting(rows)
-        self._queues[rows.table.name].append(one)
+        one, queue = _Waiting(rows), self._queues[rows.table.name]
+        queue.append(one)
+        try:
+            await asyncio.sleep(_GATHER_S if isinstance(rows, Messages) else 0)
+        except asyncio.CancelledError:
+            if one in queue:
+                queue.remove(one)
+            raise
         await self._call(lambda: self._flush(rows.table.name))
         if one.failure is not None:
             raise one.failure
