@@ -115,6 +115,7 @@ def _blame(watch: ModelWatch, case: Case, board: Board, reading: Reading, now: f
         probe.annotator = case.scope.value if case.scope.kind == ANNOTATOR else ""
     if reading.verdict is not ProbeVerdict.MOVED and max(watch.doubted.values(), default=0.0) >= probe.asked_at:
         case.harm, case.suspected = Harm.UNKNOWN, 0.0
+        watch.grounds.pop(case.id, None)
     elif stands:
         take_as_inputs(watch, case, now)
 

@@ -12,12 +12,13 @@ from irisloop.serving.v1 import serving_pb2
 from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE
 
 from services.common.bus import Event, MemoryBroker, MemoryBus
-from services.monitor import wire
+from services.monitor import wire, wire_quality
 from services.monitor.domain.camera import Beginning, CameraWatch
 from services.monitor.domain.channels import DETECTION, FEATURES, WIDTH, group
 from services.monitor.domain.events import Labelled, PredictionOf, Seen, State
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.pooling import Pool
+from services.monitor.domain.quality.boxes import Boxes
 from services.monitor.domain.snapshot import dump, load
 from tests.unit.monitor.worlds import EPOCH, policy
 
@@ -125,3 +126,16 @@ def test_of_a_classifier_the_classes_tell() -> None:
     joined = book.join(Labelled(EPOCH, "l", "", "a", "gate", EPOCH, 1, "car", "uniform", 0.1, (said,)), "m")
     assert joined is not None
     assert (joined.cost, joined.confused, joined.outcome) == (1.0, True, ("bus", "car"))
+
+
+def test_what_a_label_draws_is_its_boxes_and_the_boxes_around_its_polygons() -> None:
+    box = labeling.Label(class_name="car", box=labeling.Box(x=1, y=2, width=3, height=4))
+    ring = labeling.Label(class_name="bus", polygon=labeling.Polygon(points=[5, 9, 8, 1, 2, 4]))
+    background, vague = labeling.Label(class_name="background"), labeling.Label(class_name="car")
+    drawn = wire_quality.boxes_of(labeling.Annotation(labels=[box, ring, vague]))
+    assert drawn is not None
+    assert drawn.rows() == [("car", 1.0, 1.0, 2.0, 3.0, 4.0), ("bus", 1.0, 2.0, 1.0, 6.0, 8.0)]
+    assert wire_quality.boxes_of(labeling.Annotation(labels=[background])) == Boxes()
+    for unknown in ([vague], [vague, background], [], [box] * 1001):
+        assert wire_quality.boxes_of(labeling.Annotation(labels=unknown)) is None
+    assert wire_quality.boxes_of(labeling.Annotation(labels=[box], withdrawn=True)) is None

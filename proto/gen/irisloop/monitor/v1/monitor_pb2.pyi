@@ -2375,8 +2375,8 @@ class LabelAccount(_message.Message):
     """Events, and those among them that said nothing new."""
     repeated: _builtins.int
     kept: _builtins.int
-    """Assets whose label is kept; those of them whose newest word is a withdrawal, or names no one class for the whole
-    image; those whose revisions disagree.
+    """Assets whose label is kept; those of them whose newest word is a withdrawal, or tells neither one class for the whole
+    image nor, to a detector, boxes; those whose revisions disagree.
     """
     withdrawn: _builtins.int
     corrected: _builtins.int
