@@ -19,9 +19,11 @@ _MORE = 1.25  # It is probed anew when there are so many times the labels.
 
 
 def condition_of(case: Case, cameras: dict[str, CameraWatch]) -> Condition:
-    """As things stand now: how far the channels of its cameras are from their references, or the classes' names."""
+    """As things stand now: how far the channels of its cameras are from their references, or the classes' names; where
+    no class is named, the incident stands for itself.
+    """
     if case.cause is Cause.LABELS:
-        return Condition(case.version, tuple(sorted(case.class_names)), {}, 0.0)
+        return Condition(case.version, tuple(sorted(case.class_names)) or (case.id,), {}, 0.0)
     total: dict[str, float] = {}
     square, count = 0.0, 0
     for camera in (cameras[name] for name in case.cameras if name in cameras):

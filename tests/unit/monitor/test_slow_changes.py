@@ -15,6 +15,7 @@ from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.harm import read_labels
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.model import ModelWatch
+from services.monitor.domain.outlook import condition_of
 from services.monitor.domain.policy import Policy
 from tests.unit.monitor.worlds import World, policy
 
@@ -81,6 +82,15 @@ def test_one_request_names_the_cameras_of_all_that_it_mends_and_waits_for_the_la
     watch = watching(first, second, moving)
     (request,) = [f for f in decide(watch, first, 200.0, policy()) if isinstance(f, Request)]
     assert (request.cameras, request.labels_since, request.incident_id) == (("a", "b"), 160.0, "i")
+
+
+def test_an_unnamed_change_of_labels_is_no_other_ones_condition() -> None:
+    one, other, named, same = (hurting(name, ["a"], 0.2) for name in "ijkl")
+    for case in (one, other, named, same):
+        case.cause = Cause.LABELS
+    named.class_names, same.class_names = ["x", "y"], ["y", "x"]
+    held = [condition_of(a, {}).holds(condition_of(b, {}), 0.2) for a, b in ((one, one), (one, other), (named, same))]
+    assert held == [True, False, True]
 
 
 def labelled(first: int, last: int, wrong: int, origin: str = UNIFORM) -> list[Joined]:
