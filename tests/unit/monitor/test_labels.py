@@ -103,7 +103,8 @@ def alarmed() -> LabelWatch:
 
 def test_labels_of_an_alarm_that_proved_harmless_count_as_much_as_all_before() -> None:
     watch = alarmed()
-    waiting = Count.of(o is not None for o in watch.recent).plus(Count(0.0, 1.0))
+    waiting = Count.of(o is not None for o in (*watch.recent, *watch.aside))
+    assert len(watch.aside) == 3  # The label that raised it, and those after it.
     before = watch.base
     assert waiting.labels > before.labels
     watch.forgive(harmless=True)
@@ -115,7 +116,7 @@ def test_labels_of_an_alarm_that_proved_harmless_count_as_much_as_all_before() -
 def test_a_long_past_weighs_no_more_than_the_labels_of_an_alarm_that_proved_harmless() -> None:
     watch = alarmed()
     watch.base = Count(100.0, 1000.0)
-    waiting = len(watch.recent) + 1
+    waiting = len(watch.recent) + len(watch.aside)
     watch.forgive(harmless=True)
     assert watch.base.labels == pytest.approx(2 * waiting)
 
