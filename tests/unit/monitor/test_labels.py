@@ -142,7 +142,8 @@ def alarmed() -> LabelWatch:
 
 def test_labels_of_an_alarm_that_proved_harmless_count_as_much_as_all_before() -> None:
     watch = alarmed()
-    waiting = Count.of(o is not None for o in [*watch.recent, *watch.aside])
+    waiting = Count.of(o is not None for o in (*watch.recent, *watch.aside))
+    assert len(watch.aside) == 3  # The label that raised it, and those after it.
     before = watch.base
     assert waiting.labels > before.labels
     watch.forgive(harmless=True)
