@@ -28,6 +28,7 @@ AT = 1_728_000_000.0
 NUMBERS = pb.DecisionNumbers(
     excess=0.25, predictions_a_second=2.5, horizon_days=14, cost_of_error=0.5, cost_of_harm=1e6, cost_of_run=250,
     requests_today=1, budget_a_day=4, cooldown_left=60, labels_since=120, labels_between=300, trained_seconds=7200,
+    regain=0.75, regain_low=0.5, regain_high=0.875, regain_labels=90, regain_by="run",
 )  # fmt: skip
 
 
@@ -68,6 +69,14 @@ def incident() -> pb.Incident:
         scope=pb.IncidentScope(
             kind="site", value="hall-2", inside=5, inside_touched=4, outside=9, outside_touched=1
         ),
+        probe=pb.IncidentProbe(
+            id="p", verdict=pb.PROBE_VERDICT_STANDS, suspected=18, suspected_changed=2, others=12, others_changed=1,
+            annotator="bob", why="2 of 18", asked_at=wire.stamp(AT + 4), until=wire.stamp(AT + 5),
+        ),
+        regain=pb.TrainingRegain(
+            outlook=pb.TRAINING_OUTLOOK_NOT_RECOVERABLE, share=0.25, share_low=0.125, share_high=0.5, labels=90,
+            by="run",
+        ),
     )  # fmt: skip
     for number, name in enumerate(("began_at", "detected_at", "acknowledged_at", "muted_until")):
         getattr(i, name).CopyFrom(wire.stamp(AT + number))
@@ -98,7 +107,11 @@ async def test_a_drift_is_kept_with_its_scope_history_faults_and_evidence(tmp_pa
         "faults.since": [AT - 5], "faults.before_asset_id": ["b"], "faults.after_asset_id": ["a"],
         "evidence.channel": ["margin"], "evidence.camera_id": ["gate"], "evidence.detector": ["cusum"],
         "evidence.statistic": [9.5], "evidence.threshold": [8.0], "evidence.reference_mean": [0.7],
-        "evidence.current_mean": [0.5], "evidence.shift_sigma": [-1.5],
+        "evidence.current_mean": [0.5], "evidence.shift_sigma": [-1.5], "probe_id": "p", "probe_verdict": "stands",
+        "probe_suspected": 18, "probe_suspected_changed": 2, "probe_others": 12, "probe_others_changed": 1,
+        "probe_annotator": "bob", "probe_why": "2 of 18", "probe_asked_at": AT + 4, "probe_until": AT + 5,
+        "regain_outlook": "not_recoverable", "regain_share": 0.25, "regain_share_low": 0.125,
+        "regain_share_high": 0.5, "regain_labels": 90, "regain_by": "run",
     }  # fmt: skip
 
 
@@ -109,7 +122,9 @@ def test_every_field_of_an_incident_has_a_column() -> None:
         if field.message_type is None or field.message_type.name == "Timestamp":
             assert renamed.get(field.name, field.name) in DRIFTS.names
             continue
-        start = {"risk": "", "scope": "scope_"}.get(field.name, f"{field.name}.")
+        start = {"risk": "", "scope": "scope_", "probe": "probe_", "regain": "regain_"}.get(
+            field.name, f"{field.name}."
+        )
         for inner in field.message_type.fields:
             assert f"{start}{inner.name}" in DRIFTS.names, (field.name, inner.name)
 
@@ -137,7 +152,7 @@ async def test_decisions_are_kept_with_the_numbers_that_they_were_weighed_with(t
         )
     said = [getattr(NUMBERS, field.name) for field in fields(Numbers)]
     assert found[0] == ("r", 1, "3", ["gate"], ["shirt"], int(AT + 2), *said)
-    assert found[1] == ("n", 0, "", [], [], 0, *(0 for _ in said))
+    assert found[1] == ("n", 0, "", [], [], 0, *(type(value)() for value in said))
 
 
 async def test_what_people_command_and_answer_is_kept(tmp_path: Path) -> None:

@@ -157,6 +157,17 @@ DRIFTS: Final = Table(
         *_named("evidence.", ("channel", _TEXTS), ("camera_id", _TEXTS), ("detector", _TEXTS)),
         *_named("evidence.", ("statistic", _NUMBERS), ("threshold", _NUMBERS), ("reference_mean", _NUMBERS)),
         *_named("evidence.", ("current_mean", _NUMBERS), ("shift_sigma", _NUMBERS)),
+        *_named(
+            "probe_", ("id", "String"), ("verdict", _NAME), ("suspected", "UInt32"), ("suspected_changed", "UInt32")
+        ),
+        *_named(
+            "probe_", ("others", "UInt32"), ("others_changed", "UInt32"), ("annotator", "String"), ("why", "String")
+        ),
+        *_named("probe_", ("asked_at", _TIME), ("until", _TIME)),
+        *_named(
+            "regain_", ("outlook", _NAME), ("share", "Float64"), ("share_low", "Float64"), ("share_high", "Float64")
+        ),
+        *_named("regain_", ("labels", "UInt32"), ("by", _NAME)),
     ),
     "detected_at",
 )

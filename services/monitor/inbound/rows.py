@@ -59,7 +59,21 @@ def drift(value: pb.DriftDetected, _: datetime) -> tuple[Any, ...]:
         *_columns(i.faults, "camera_id", "kind", "since", "before_asset_id", "after_asset_id"),
         *_columns(i.evidence, "channel", "camera_id", "detector", "statistic", "threshold", "reference_mean",
                   "current_mean", "shift_sigma"),
+        *_probe(i), *_regain(i),
     )  # fmt: skip
+
+
+def _probe(incident: pb.Incident) -> tuple[Any, ...]:
+    p = incident.probe
+    verdict = _word(pb.ProbeVerdict, p.verdict) if incident.HasField("probe") else ""
+    counts = (p.suspected, p.suspected_changed, p.others, p.others_changed)
+    return p.id, verdict, *counts, p.annotator, p.why, micros(p.asked_at), micros(p.until)
+
+
+def _regain(incident: pb.Incident) -> tuple[Any, ...]:
+    r = incident.regain
+    outlook = _word(pb.TrainingOutlook, r.outlook) if incident.HasField("regain") else ""
+    return outlook, r.share, r.share_low, r.share_high, r.labels, r.by
 
 
 def request(value: pb.RetrainRequested, _: datetime) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from irisloop.serving.v1 import serving_pb2
 from services.common.bus import Event
 from services.labeling import codec
 from services.labeling.domain.drawing import DrawPolicy
-from services.labeling.domain.model import Asset, Detection, Label
+from services.labeling.domain.model import Asset, Detection, Draw, Label, Origin
 from services.labeling.errors import UnknownClass
 from services.labeling.handlers.tasks import Answer
 from services.labeling.inbound.kafka import prediction
@@ -51,7 +52,9 @@ async def test_a_task_suggests_the_boxes_and_the_label_names_them(tmp_path: Path
         event = detected(one, 0.9, 0.25)
         await labeling.send(stored(one), event)
         (task,) = await labeling.tasks.lease(1, 10, "", "ann")
-        suggested = codec.task_message(task, 0.0).suggestion
+        assert not codec.task_message(task, 0.0).HasField("suggestion")  # Drawn at random: it must not be led.
+        unsure = replace(task, draw=Draw(Origin.UNCERTAINTY, 0.0))
+        suggested = codec.task_message(unsure, 0.0).suggestion
         assert list(suggested.detections) == list(event.value.prediction.detections)
         assert suggested.decision_threshold == 0.5
         await labeling.tasks.answer([Answer(task.id, (Label("coat", (4.0, 8.0, 16.0, 32.0)),))], "ann")
