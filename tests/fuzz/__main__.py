@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 from tests.fuzz import fuzz_config, fuzz_grpc, fuzz_http, fuzz_images
 
@@ -12,9 +12,12 @@ SECONDS = 600.0
 
 def main() -> None:
     """Raises what the target raises; its notes hold the seed."""
-    names = [name for name in sys.argv[1:] if name in TARGETS] or list(TARGETS)
-    seconds = next((float(text) for text in sys.argv[1:] if text.replace(".", "").isdigit()), SECONDS)
-    for name in names:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", nargs="?", choices=sorted(TARGETS), help="all of them by default")
+    parser.add_argument("seconds", nargs="?", type=float, default=SECONDS)
+    chosen = parser.parse_args()
+    seconds = chosen.seconds
+    for name in [chosen.target] if chosen.target else TARGETS:
         print(f"{name}: {seconds:.0f} s", flush=True)  # noqa: T201
         print(f"{name}: {TARGETS[name](seconds)} inputs", flush=True)  # noqa: T201
     print("Nothing was found.")  # noqa: T201
