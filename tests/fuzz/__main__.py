@@ -12,7 +12,7 @@ SECONDS = 600.0
 
 def main() -> None:
     """Raises what the target raises; its notes hold the seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("target", nargs="?", choices=sorted(TARGETS), help="all of them by default")
     parser.add_argument("seconds", nargs="?", type=float, default=SECONDS)
     chosen = parser.parse_args()
