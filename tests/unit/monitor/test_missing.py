@@ -65,6 +65,26 @@ def test_it_is_over_when_they_send_again_and_told_so_once() -> None:
     assert [kind for kind, _, _ in alerts(findings)] == ["opened", "closed"]
 
 
+def test_who_took_it_on_stays_known_and_a_muted_one_ends_in_silence() -> None:
+    small = fleet()
+    opened = next(f for f in heard(without(small.batches(), [5])) if isinstance(f, DriftFound))
+    at = opened.at + 5.0
+    orders = [
+        Commanded(at, "ce-1", "", "c1", Order.ACKNOWLEDGE, "ada", "on my way", opened.incident.id),
+        Commanded(at + 1.0, "ce-2", "", "c2", Order.MUTE, "ada", "", opened.incident.id),
+    ]
+    batches = list(without(small.batches(), [5], until=CUT + 250))
+    place = int(at - small.time(0)) + 2
+    batches[place:place] = [[("commands/0", False, order)] for order in orders]
+    findings = heard(batches)
+    (found,) = incidents(findings)
+    assert (found.acknowledged_at, found.acknowledged_by, found.state) == (at, "ada", State.OK)
+    assert [(h.what, h.by) for h in found.history] == [
+        ("opened", "monitor"), ("acknowledged", "ada"), ("muted", "ada"), ("closed", "monitor"),
+    ]  # fmt: skip
+    assert [kind for kind, _, _ in alerts(findings)] == ["opened"]
+
+
 def test_cameras_that_fall_silent_at_other_times_are_incidents_of_their_own() -> None:
     small = fleet()
     batches = without(without(small.batches(), [1]), [2], since=CUT + 150)

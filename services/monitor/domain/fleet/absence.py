@@ -37,6 +37,13 @@ class Absence:
     told: bool = False
     revision: int = 0
     history: list[Happening] = field(default_factory=list)
+    acknowledged_at: float = 0.0
+    acknowledged_by: str = ""
+    muted_until: float = 0.0
+
+    def note(self, at: float, what: str, by: str = "monitor", why: str = "") -> None:
+        """Add a line to its history."""
+        self.history.append(Happening(at, what, by, why))
 
 
 def patience(rate: float) -> float:

@@ -15,7 +15,6 @@ from services.monitor.domain.events import (
     Cause,
     DriftFound,
     Finding,
-    Happening,
     Harm,
     Incident,
     Shape,
@@ -105,12 +104,12 @@ def _say(watch: ModelWatch, absence: Absence, now: float, policy: FleetPolicy) -
     what = "closed" if over else "opened" if first else "scope"
     summary = f"{absence.scope}: {_WORDS[absence.kind]}"
     summary = f"{absence.scope}: over, the cameras send as usual" if over else summary
-    absence.history.append(Happening(now, what, "monitor", summary))
+    absence.note(now, what, why=summary)
     absence.revision += 1
     incident = _incident(watch, absence, now if over else 0.0)
     watch.remember(incident)
     yield DriftFound(now, "", incident, absence.revision)
-    if what != "scope":
+    if what != "scope" and now >= absence.muted_until:
         yield Alert(now, "", derive("alert", absence.id, what), watch.model, absence.id, "ticket", summary, what)
 
 
@@ -122,5 +121,7 @@ def _incident(watch: ModelWatch, absence: Absence, closed_at: float) -> Incident
         harm=Harm.UNKNOWN, shape=Shape.SUDDEN, began_at=absence.began_at, detected_at=absence.detected_at,
         level_since=absence.began_at, cameras=names, class_names=(), evidence=(), risk=None, closed_at=closed_at,
         trigger_asset_id="", scope=absence.scope, history=tuple(absence.history), faults=tuple(absence.faults),
+        acknowledged_at=absence.acknowledged_at, acknowledged_by=absence.acknowledged_by,
+        muted_until=absence.muted_until,
     )  # fmt: skip
     return replace(plain, state=State.OK) if closed_at else plain

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 
+from services.monitor.domain.case import Case
 from services.monitor.domain.events import Commanded, Happening, Incident, Order
+from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.model import ModelWatch
 
@@ -26,12 +28,14 @@ def carry_out(item: Commanded, board: Board, watches: Iterable[ModelWatch]) -> N
 
 
 def _of_incident(item: Commanded, watch: ModelWatch) -> None:
-    case = next((c for c in watch.cases if c.id == item.subject), None)
+    open_: list[Case | Absence] = [*watch.cases, *watch.absences]
+    case = next((c for c in open_ if c.id == item.subject), None)
     what = "acknowledged" if item.order is Order.ACKNOWLEDGE else "muted"
-    if case is None:
+    if case is None or isinstance(case, Absence):
         known = next((i for i in watch.incidents if i.id == item.subject), None)
         if known is not None:
             watch.remember(_noted(known, item, what))
+    if case is None:
         return
     if item.order is Order.ACKNOWLEDGE:
         case.acknowledged_at, case.acknowledged_by = item.at, item.by
@@ -45,4 +49,4 @@ def _noted(incident: Incident, item: Commanded, what: str) -> Incident:
     changed = replace(incident, history=(*incident.history, line))
     if item.order is Order.ACKNOWLEDGE:
         return replace(changed, acknowledged_at=item.at, acknowledged_by=item.by)
-    return changed
+    return replace(changed, muted_until=item.until or inf) if not incident.closed_at else changed
