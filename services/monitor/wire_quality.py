@@ -144,39 +144,26 @@ def _class_message(one: ClassMeasure) -> pb.ClassQuality:
 
 def _boxes_message(m: BoxMeasures) -> pb.BoxQuality:
     one = m.whole
+    classes = [
+        pb.BoxClassQuality(class_name=c.class_name, ap=c.ap, ap50=c.ap50, ap75=c.ap75, **_matched(c)) for c in m.classes
+    ]
     return pb.BoxQuality(
-        frames=m.frames,
-        loss=m.loss,
-        labels=one.labels,
-        predictions=one.predictions,
-        right=one.right,
-        precision=share(one.right, one.predictions) if one.predictions else None,
-        recall=share(one.right, one.labels) if one.labels else None,
-        f1=share(2 * one.right, one.labels + one.predictions),
-        map=one.ap,
-        map50=one.ap50,
-        map75=one.ap75,
-        mae=one.mae,
-        rmse=one.rmse,
-        classes=[_box_class_message(each) for each in m.classes],
+        frames=m.frames, loss=m.loss, map=one.ap, map50=one.ap50, map75=one.ap75, classes=classes, **_matched(one)
     )
 
 
-def _box_class_message(one: BoxMeasure) -> pb.BoxClassQuality:
-    return pb.BoxClassQuality(
-        class_name=one.class_name,
-        labels=one.labels,
-        predictions=one.predictions,
-        right=one.right,
-        precision=share(one.right, one.predictions) if one.predictions else None,
-        recall=share(one.right, one.labels) if one.labels else None,
-        f1=share(2 * one.right, one.labels + one.predictions),
-        ap=one.ap,
-        ap50=one.ap50,
-        ap75=one.ap75,
-        mae=one.mae,
-        rmse=one.rmse,
-    )
+def _matched(one: BoxMeasure) -> dict[str, Any]:
+    """What a class and all of them together have in common."""
+    return {
+        "labels": one.labels,
+        "predictions": one.predictions,
+        "right": one.right,
+        "precision": share(one.right, one.predictions) if one.predictions else None,
+        "recall": share(one.right, one.labels) if one.labels else None,
+        "f1": share(2 * one.right, one.labels + one.predictions),
+        "mae": one.mae,
+        "rmse": one.rmse,
+    }
 
 
 def risk_message(r: RiskMeasure, confidence: float, whole: bool, answered: tuple[float, float]) -> pb.RiskEstimate:

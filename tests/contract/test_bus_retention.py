@@ -180,6 +180,8 @@ async def test_a_topic_that_was_made_anew_is_no_continuation(kafka: Broker) -> N
     bus = ear.bus()
     async with running(bus, ready=False):
         await until(lambda: "offset 40 was to be read next, and it ends at 0: it was made anew" in bus.waiting_for())
+        assert ear.refused == 1.0
+    assert ear.heard == []
 
 
 async def _remove(kafka: Broker, topic: str, before: int) -> None:

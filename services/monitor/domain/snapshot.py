@@ -13,35 +13,15 @@ import zlib
 from array import array
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
+from importlib import import_module
 from struct import pack, unpack_from
 from typing import Any, Final
 
 import numpy as np
 
-from services.monitor.domain import (
-    camera,
-    case,
-    condition,
-    events,
-    ground,
-    labels,
-    lineup,
-    merge,
-    model,
-    pooling,
-    probe,
-    probe_events,
-    profile,
-    recency,
-    reference,
-    retraining,
-    risk,
-    trace,
-)
-from services.monitor.domain.challenge import betting, pairs, trial
 from services.monitor.domain.detectors import registry
 from services.monitor.domain.detectors.protocol import Detector
-from services.monitor.domain.fleet import absence, board
+from services.monitor.domain.events import Cause
 
 CODEC: Final = 3
 """All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
@@ -52,32 +32,15 @@ retraining regains.
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
-    *(
-        camera,
-        case,
-        condition,
-        events,
-        ground,
-        labels,
-        lineup,
-        merge,
-        model,
-        pooling,
-        probe,
-        probe_events,
-        profile,
-        recency,
-        reference,
-        retraining,
-        risk,
-        trace,
-    ),
-    *(betting, pairs, trial, absence, board),
+    *("camera", "case", "condition", "events", "ground", "labels", "lineup", "merge", "model", "pooling", "probe"),
+    *("probe_events", "profile", "recency", "reference", "retraining", "risk", "trace"),
+    *("challenge.betting", "challenge.pairs", "challenge.trial", "fleet.absence", "fleet.board"),
 )
+"""Whose classes may be part of a snapshot."""
 _CLASSES: Final = {
     name: kind
     for module in _MODULES
-    for name, kind in vars(module).items()
+    for name, kind in vars(import_module(f"services.monitor.domain.{module}")).items()
     if isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, IntEnum))
 }
 
@@ -173,7 +136,7 @@ def _instance(tag: str, body: Any, blobs: list[bytes]) -> Any:
     if name == "ModelWatch" and "references" not in content:
         content["references"] = {"c": ["References", {k: content[k] for k in ("cameras", "classes")}]}
     if name == "Case" and "alarmed" not in content:
-        content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != events.Cause.LABELS else []
+        content["alarmed"] = content["cameras"] if content["cause"]["e"][1] != Cause.LABELS else []
     known = {f.name for f in fields(kind)}
     return kind(**{key: _value(v, blobs) for key, v in content.items() if key in known})
 
