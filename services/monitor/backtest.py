@@ -25,7 +25,8 @@ from services.common.bus.replaying import Stretch
 from services.monitor import wire
 from services.monitor.domain.course import Course, training_seconds
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Finding, Request, RunEnded
+from services.monitor.domain.events import Finding, Request
+from services.monitor.domain.inputs import RunEnded
 from services.monitor.domain.policy import Policy
 from services.monitor.inbound.stream import INPUTS
 from services.monitor.outbound.recording import Source

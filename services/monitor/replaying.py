@@ -14,7 +14,8 @@ from services.common.bus.replaying import Stretch
 from services.common.errors import InvalidMessage
 from services.monitor import wire
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Finding, Input
+from services.monitor.domain.events import Finding
+from services.monitor.domain.inputs import Input
 from services.monitor.domain.ticks import Arrival
 from services.monitor.inbound.stream import HANDLER, INPUTS, arrival_of
 

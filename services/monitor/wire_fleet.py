@@ -11,8 +11,9 @@ from irisloop.topics import CAMERA_ASSESSED, COMMAND_GIVEN
 
 from services.common.bus import Delivery, Event
 from services.common.errors import InvalidMessage
-from services.monitor.domain.events import Assessed, CameraKnown, Commanded, Evidence, Happening, Incident, Order, Scope
+from services.monitor.domain.events import Assessed, Evidence, Happening, Incident, Scope
 from services.monitor.domain.fleet.board import Plan
+from services.monitor.domain.inputs import CameraKnown, Commanded, Order
 from services.monitor.domain.retraining import derive
 from services.monitor.wire_time import moment, seconds, stamp
 

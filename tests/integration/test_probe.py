@@ -20,16 +20,8 @@ from services.labeling.domain.ports import AnnotationFilter
 from services.labeling.handlers.tasks import Answer
 from services.monitor import wire
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Cause,
-    DriftFound,
-    Finding,
-    Harm,
-    Incident,
-    Labelled,
-    Request,
-    State,
-)
+from services.monitor.domain.events import Cause, DriftFound, Finding, Harm, Incident, Request, State
+from services.monitor.domain.inputs import Labelled
 from services.monitor.domain.probe_events import ProbeEnded, ProbeRequest, ProbeVerdict, Reread
 from tests.unit.labeling.world import World as Labeling
 from tests.unit.labeling.world import predicted, stored, world

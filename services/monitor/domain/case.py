@@ -11,7 +11,6 @@ from services.monitor.domain.channels import group
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     NOWHERE,
-    Answered,
     CameraFault,
     Cause,
     Evidence,
@@ -24,6 +23,7 @@ from services.monitor.domain.events import (
     Shape,
     State,
 )
+from services.monitor.domain.inputs import Answered
 from services.monitor.domain.policy import ShapePolicy
 from services.monitor.domain.probe import Probe
 from services.monitor.domain.probe_events import ProbeWord

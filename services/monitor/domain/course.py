@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from services.monitor.domain.events import Alert, DriftFound, Finding, Harm, Incident, Refusal, Request, RunEnded, State
+from services.monitor.domain.events import Alert, DriftFound, Finding, Harm, Incident, Refusal, Request, State
+from services.monitor.domain.inputs import RunEnded
 from services.monitor.domain.policy import Policy
 
 DAY = 86_400.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, cast
 
-from services.monitor.domain.events import Seen
+from services.monitor.domain.inputs import Seen
 
 
 class _SeenDraft:

@@ -10,23 +10,22 @@ from math import floor
 
 from services.monitor.domain import conduct, outlook, probing
 from services.monitor.domain.challenge.verdict import say
-from services.monitor.domain.events import (
+from services.monitor.domain.events import Finding, Judged
+from services.monitor.domain.fleet import orders, planned
+from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.inputs import (
     CHAMPION,
     Answered,
     CameraKnown,
     Commanded,
     Deployed,
-    Finding,
     Input,
-    Judged,
     Labelled,
     RolloutKnown,
     RunEnded,
     Seen,
     VersionKnown,
 )
-from services.monitor.domain.fleet import orders, planned
-from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from services.monitor.domain import risk
-from services.monitor.domain.events import DRIFT, UNIFORM, Harm, Risk
+from services.monitor.domain.events import Harm, Risk
+from services.monitor.domain.inputs import DRIFT, UNIFORM
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.policy import HarmPolicy
 from services.monitor.domain.risk import Count

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from services.monitor.domain import risk
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import UNIFORM, Cause, Harm, Scope, State
+from services.monitor.domain.events import Cause, Harm, Scope, State
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.suspicion import date_labels, doubt
 from services.monitor.domain.ground import Ground
+from services.monitor.domain.inputs import UNIFORM
 from services.monitor.domain.labels import Joined, Pair, affected_pairs, swapped_pairs
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy

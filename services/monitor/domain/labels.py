@@ -12,7 +12,7 @@ import numpy as np
 from services.monitor.domain.detectors.adwin import AdwinBank
 from services.monitor.domain.detectors.mixture import MixtureDetector
 from services.monitor.domain.detectors.protocol import Basing, Detector, Vector
-from services.monitor.domain.events import CHAMPION, DRIFT, OTHER, UNIFORM, Labelled
+from services.monitor.domain.inputs import CHAMPION, DRIFT, OTHER, UNIFORM, Labelled
 from services.monitor.domain.policy import LabelPolicy
 from services.monitor.domain.risk import Count
 

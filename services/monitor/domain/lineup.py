@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from services.monitor.domain.camera import Beginning, CameraWatch
-from services.monitor.domain.events import Seen, State
+from services.monitor.domain.events import State
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.pooling import Pool
 

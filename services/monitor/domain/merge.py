@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
-from services.monitor.domain.events import Input
+from services.monitor.domain.inputs import Input
 
 
 @dataclass(slots=True)

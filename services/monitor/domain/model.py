@@ -7,24 +7,20 @@ from dataclasses import dataclass, field
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.challenge.trial import Trial
-from services.monitor.domain.events import (
-    CHAMPION,
-    DIRECT,
-    UNIFORM,
-    Cause,
-    Deployed,
-    Incident,
-    Labelled,
-    Refusal,
-    Request,
-    RolloutKnown,
-    Seen,
-    State,
-    VersionKnown,
-)
+from services.monitor.domain.events import Cause, Incident, Refusal, Request, State
 from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.patience import steps_of
 from services.monitor.domain.ground import Ground
+from services.monitor.domain.inputs import (
+    CHAMPION,
+    DIRECT,
+    UNIFORM,
+    Deployed,
+    Labelled,
+    RolloutKnown,
+    Seen,
+    VersionKnown,
+)
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.lineup import Kept, References, champion_before, exchange, keep
 from services.monitor.domain.policy import Policy

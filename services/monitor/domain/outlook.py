@@ -8,9 +8,10 @@ from math import sqrt
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.condition import Condition
-from services.monitor.domain.events import Cause, Regain, RunEnded, VersionKnown
+from services.monitor.domain.events import Cause, Regain
 from services.monitor.domain.fault import recent
 from services.monitor.domain.harm import counts
+from services.monitor.domain.inputs import RunEnded, VersionKnown
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.regain import RUN, of_run, probe, together

@@ -29,7 +29,7 @@ from typing import Any, Final
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Input
+from services.monitor.domain.inputs import Input
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.lineup import References
 from services.monitor.domain.merge import Merger

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.detectors.protocol import Vector
-from services.monitor.domain.events import Outlook, Regain, Tried
+from services.monitor.domain.events import Outlook, Regain
+from services.monitor.domain.inputs import Tried
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.risk import Count
 

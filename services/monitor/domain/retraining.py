@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from uuid import NAMESPACE_URL, uuid5
 
 from services.monitor.domain.condition import Condition
-from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request, Tried
+from services.monitor.domain.events import Incident, Numbers, Refusal, Regain, Request
+from services.monitor.domain.inputs import Tried
 from services.monitor.domain.policy import RetrainPolicy
 
 DAY = 86400.0

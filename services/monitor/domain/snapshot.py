@@ -32,7 +32,20 @@ retraining regains.
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
-    *("camera", "case", "condition", "events", "ground", "labels", "lineup", "merge", "model", "pooling", "probe"),
+    *(
+        "camera",
+        "case",
+        "condition",
+        "events",
+        "ground",
+        "inputs",
+        "labels",
+        "lineup",
+        "merge",
+        "model",
+        "pooling",
+        "probe",
+    ),
     *("probe_events", "profile", "recency", "reference", "retraining", "risk", "trace"),
     *("challenge.betting", "challenge.pairs", "challenge.trial", "fleet.absence", "fleet.board"),
 )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from services.monitor.domain.events import Input
+from services.monitor.domain.inputs import Input
 from services.monitor.domain.quality.truth import Truth
 
 _ORDER: Final = itemgetter(0, 1, 2, 3)

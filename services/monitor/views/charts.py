@@ -14,8 +14,9 @@ from services.monitor import quality, wire
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import has_frames
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import CHAMPION, Evidence, Incident
+from services.monitor.domain.events import Evidence, Incident
 from services.monitor.domain.history import Decided, History, Line, Release, Span
+from services.monitor.domain.inputs import CHAMPION
 from services.monitor.domain.quality.measures import risk
 from services.monitor.domain.quality.tally import Tally
 from services.monitor.domain.runlength import correlation_time

@@ -16,7 +16,8 @@ from river.datasets import synth
 
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import DriftFound, Labelled, PredictionOf, Request, Seen, State, VersionKnown
+from services.monitor.domain.events import DriftFound, Request, State
+from services.monitor.domain.inputs import Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.domain.labels import LabelWatch
 from services.monitor.domain.risk import Count
 from tests.bench.monitor import rivals, runs

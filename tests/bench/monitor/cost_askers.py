@@ -11,16 +11,14 @@ from river.drift import ADWIN
 
 from services.monitor.domain.channels import CONFIDENCE, EMBEDDING, PIXELS
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
+from services.monitor.domain.events import DriftFound, Finding, Request
+from services.monitor.domain.inputs import (
     DRIFT,
     OTHER,
     UNIFORM,
-    DriftFound,
-    Finding,
     Input,
     Labelled,
     PredictionOf,
-    Request,
     RunEnded,
     Seen,
     Tried,

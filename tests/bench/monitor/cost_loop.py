@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from services.monitor.domain.events import Tried
+from services.monitor.domain.inputs import Tried
 from tests.bench.monitor import cost_world as world
 from tests.bench.monitor.cost_world import DAY, Array, Burst, Episode, Ints, World, answers, train
 

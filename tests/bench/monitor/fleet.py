@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from services.monitor.domain.events import Alert, Commanded, Incident, Order, Request
+from services.monitor.domain.events import Alert, Incident, Request
 from services.monitor.domain.events import Cause as Why
+from services.monitor.domain.inputs import Commanded, Order
 from tests.bench.monitor.figures import poisson_upper, read, table, write
 from tests.unit.monitor.fleets import Cause, Channels, Fleet
 

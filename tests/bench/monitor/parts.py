@@ -33,7 +33,7 @@ from services.common.bus.memory import CAMERA_PARTITIONS
 from services.common.bus.producing import raw_of
 from services.common.runtime import COLLECT_AFTER
 from services.monitor.domain.channels import WIDTH
-from services.monitor.domain.events import Seen
+from services.monitor.domain.inputs import Seen
 from services.monitor.handlers import Judge
 from services.monitor.inbound import analytics
 from services.monitor.inbound.stream import DriftStream

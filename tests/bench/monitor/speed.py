@@ -217,7 +217,7 @@ async def ready(folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     from services.common.bus import Event, Record, decode
     from services.common.bus.producing import raw_of
     from services.monitor import wire
-    from services.monitor.domain.events import Input
+    from services.monitor.domain.inputs import Input
     from tests.unit.monitor.worlds import policy
 
     engine, snapshots = Engine.new(policy()), Snapshots()

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import CHAMPION, Alert, DriftFound, Finding, Seen, State
+from services.monitor.domain.events import Alert, DriftFound, Finding, State
+from services.monitor.domain.inputs import CHAMPION, Seen
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.runlength import correlation_time
 from tests.bench.monitor import runs

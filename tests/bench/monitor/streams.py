@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.monitor.domain.channels import PIXELS, WIDTH
-from services.monitor.domain.events import Input, Labelled, PredictionOf, Seen, VersionKnown
+from services.monitor.domain.inputs import Input, Labelled, PredictionOf, Seen, VersionKnown
 from tests.unit.monitor.worlds import CLASSES, EPOCH
 
 Batch: TypeAlias = list[tuple[str, bool, Input]]

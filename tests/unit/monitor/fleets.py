@@ -13,18 +13,8 @@ from numpy.typing import NDArray
 
 from services.monitor.domain.channels import FEATURES, WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    CameraKnown,
-    Commanded,
-    DriftFound,
-    Finding,
-    Incident,
-    Input,
-    Labelled,
-    PredictionOf,
-    Seen,
-    VersionKnown,
-)
+from services.monitor.domain.events import DriftFound, Finding, Incident
+from services.monitor.domain.inputs import CameraKnown, Commanded, Input, Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.domain.probe_events import ProbeRequest
 from tests.unit.monitor.old_answers import OldAnswers
 from tests.unit.monitor.worlds import CLASSES, EPOCH, policy

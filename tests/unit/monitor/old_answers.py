@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.monitor.domain.events import Labelled
+from services.monitor.domain.inputs import Labelled
 from services.monitor.domain.probe_events import ProbeEnded, ProbeRequest, Reread
 
 

@@ -14,7 +14,7 @@ from irisloop.topics import ANNOTATION_CONFIRMED, PREDICTION_MADE, PROBE_ANSWERE
 from services.common.bus import Event
 from services.monitor import wire
 from services.monitor.domain.channels import FEATURES
-from services.monitor.domain.events import Input, Labelled, Seen, VersionKnown
+from services.monitor.domain.inputs import Input, Labelled, Seen, VersionKnown
 from services.monitor.domain.probe_events import ProbeEnded, Reread
 from services.monitor.domain.ticks import Arrival
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import DRIFT, Input, Judged, Labelled, PredictionOf, RolloutKnown, Seen
+from services.monitor.domain.events import Judged
+from services.monitor.domain.inputs import DRIFT, Input, Labelled, PredictionOf, RolloutKnown, Seen
 from services.monitor.domain.policy import Policy
 from tests.unit.monitor.worlds import EPOCH, policy
 

@@ -9,19 +9,9 @@ import pytest
 
 from services.monitor.domain import conduct
 from services.monitor.domain.camera import CameraWatch
-from services.monitor.domain.events import (
-    DRIFT,
-    UNIFORM,
-    Alert,
-    DriftFound,
-    Finding,
-    Incident,
-    Labelled,
-    PredictionOf,
-    Request,
-    VersionKnown,
-)
+from services.monitor.domain.events import Alert, DriftFound, Finding, Incident, Request
 from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.inputs import DRIFT, UNIFORM, Labelled, PredictionOf, VersionKnown
 from services.monitor.domain.model import ModelWatch
 from tests.unit.monitor.worlds import policy
 

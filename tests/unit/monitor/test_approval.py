@@ -13,7 +13,8 @@ from services.common.errors import InvalidMessage, Unavailable
 from services.monitor import wire
 from services.monitor.commands import Commands
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Alert, Answered, Refusal, Request
+from services.monitor.domain.events import Alert, Refusal, Request
+from services.monitor.domain.inputs import Answered
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.errors import NothingToAnswer
 from services.monitor.handlers import Judge

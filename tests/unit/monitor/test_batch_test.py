@@ -8,7 +8,8 @@ import pytest
 from services.monitor.domain.batch_test import LEVEL, least, p_value, stretches
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Seen, State
+from services.monitor.domain.events import State
+from services.monitor.domain.inputs import Seen
 from tests.unit.monitor.worlds import EPOCH, policy
 
 

@@ -14,7 +14,8 @@ from services.monitor import queries
 from services.monitor.domain.challenge.betting import BettingTest
 from services.monitor.domain.challenge.trial import Trial
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Input, Judged, Labelled, PredictionOf, Seen
+from services.monitor.domain.events import Judged
+from services.monitor.domain.inputs import Input, Labelled, PredictionOf, Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.handlers import Judge
 from services.monitor.outbound.clickhouse import NoAnalytics

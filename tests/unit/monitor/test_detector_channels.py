@@ -15,7 +15,8 @@ from services.common.bus import Event, MemoryBroker, MemoryBus
 from services.monitor import wire, wire_quality
 from services.monitor.domain.camera import Beginning, CameraWatch
 from services.monitor.domain.channels import DETECTION, FEATURES, WIDTH, group
-from services.monitor.domain.events import Labelled, PredictionOf, Seen, State
+from services.monitor.domain.events import State
+from services.monitor.domain.inputs import Labelled, PredictionOf, Seen
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.pooling import Pool
 from services.monitor.domain.quality.boxes import Boxes

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from services.monitor.domain.events import Alert, Cause, DriftFound, Harm, Labelled, Request, Shape, State
+from services.monitor.domain.events import Alert, Cause, DriftFound, Harm, Request, Shape, State
+from services.monitor.domain.inputs import Labelled
 from tests.unit.monitor.worlds import World
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import DriftFound, Request, RunEnded, Seen, State, VersionKnown
+from services.monitor.domain.events import DriftFound, Request, State
+from services.monitor.domain.inputs import RunEnded, Seen, VersionKnown
 from services.monitor.domain.merge import Merger
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import Policy

@@ -11,7 +11,7 @@ from irisloop.serving.v1 import serving_pb2
 from services.monitor.domain import runlength
 from services.monitor.domain.channels import FEATURES
 from services.monitor.domain.drafts import make_seen
-from services.monitor.domain.events import Seen
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.reference import moments
 from services.monitor.domain.rows import Rows
 from services.monitor.domain.tables import REJECTIONS

@@ -13,23 +13,9 @@ from services.monitor.domain.camera import Beginning, CameraWatch
 from services.monitor.domain.case import Case, read_cause
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Alert,
-    CameraFault,
-    Cause,
-    DriftFound,
-    Finding,
-    Harm,
-    Input,
-    Labelled,
-    PredictionOf,
-    Refusal,
-    Request,
-    Seen,
-    State,
-    VersionKnown,
-)
+from services.monitor.domain.events import Alert, CameraFault, Cause, DriftFound, Finding, Harm, Refusal, Request, State
 from services.monitor.domain.fault import Fault, beyond_training, diagnose, report, said_of
+from services.monitor.domain.inputs import Input, Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.wire import incident_message
 from tests.unit.monitor.worlds import EPOCH, policy
 

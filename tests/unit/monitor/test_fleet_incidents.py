@@ -13,19 +13,9 @@ from typing import Final
 import pytest
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Alert,
-    Assessed,
-    Commanded,
-    DriftFound,
-    Finding,
-    Harm,
-    Incident,
-    Order,
-    Request,
-    State,
-)
+from services.monitor.domain.events import Alert, Assessed, DriftFound, Finding, Harm, Incident, Request, State
 from services.monitor.domain.events import Cause as Why
+from services.monitor.domain.inputs import Commanded, Order
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.probe_events import ProbeVerdict
 from services.monitor.domain.snapshot import load

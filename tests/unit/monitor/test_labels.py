@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
+from services.monitor.domain.inputs import CHAMPION, OTHER, UNIFORM, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined, LabelBook, LabelWatch
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.risk import Count

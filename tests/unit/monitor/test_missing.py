@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Alert, Commanded, DriftFound, Finding, Incident, Order, Seen, State
+from services.monitor.domain.events import Alert, DriftFound, Finding, Incident, State
 from services.monitor.domain.fleet.absence import FLOODING, SILENT
+from services.monitor.domain.inputs import Commanded, Order, Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.views import explaining, words
 from tests.unit.monitor.fleets import Batch, Fleet

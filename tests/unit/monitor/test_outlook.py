@@ -17,18 +17,8 @@ from services.common.bus import Event, MemoryBus
 from services.monitor import wire, wire_said
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Alert,
-    DriftFound,
-    Outlook,
-    PredictionOf,
-    Refusal,
-    Regain,
-    Request,
-    RunEnded,
-    Tried,
-    VersionKnown,
-)
+from services.monitor.domain.events import Alert, DriftFound, Outlook, Refusal, Regain, Request
+from services.monitor.domain.inputs import PredictionOf, RunEnded, Tried, VersionKnown
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import Policy
 from services.monitor.views.explaining import reasons, unknowns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY
 
-from services.monitor.domain.events import Seen
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.presence import open_incidents, silent_cameras
 from services.monitor.handlers import Judge
 from services.monitor.inbound.gauges import Gauges

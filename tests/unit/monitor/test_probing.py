@@ -9,18 +9,9 @@ import pytest
 
 from services.monitor.domain.case import Case
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Alert,
-    Cause,
-    DriftFound,
-    Harm,
-    Incident,
-    Labelled,
-    Refusal,
-    Request,
-    State,
-)
+from services.monitor.domain.events import Alert, Cause, DriftFound, Harm, Incident, Refusal, Request, State
 from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.inputs import Labelled
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import Policy

@@ -6,7 +6,8 @@ import numpy as np
 
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Seen, State
+from services.monitor.domain.events import State
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.profile import DAY, DAYS, Profile
 from services.monitor.domain.snapshot import dump, load

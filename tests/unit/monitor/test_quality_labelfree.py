@@ -10,7 +10,8 @@ import pytest
 
 from services.monitor.domain.case import Case
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import CameraFault, Cause, Incident, Seen
+from services.monitor.domain.events import CameraFault, Cause, Incident
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.policy import QualityPolicy
 from services.monitor.domain.quality.book import Cell

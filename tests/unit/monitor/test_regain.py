@@ -7,7 +7,8 @@ import pytest
 
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.condition import Condition
-from services.monitor.domain.events import UNIFORM, Outlook, Tried
+from services.monitor.domain.events import Outlook
+from services.monitor.domain.inputs import UNIFORM, Tried
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.regain import LEAST, MOST, of_run, probe, together
 from services.monitor.domain.risk import Count

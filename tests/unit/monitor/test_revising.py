@@ -8,17 +8,8 @@ from dataclasses import replace
 import pytest
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    Alert,
-    DriftFound,
-    Finding,
-    Harm,
-    Input,
-    Labelled,
-    PredictionOf,
-    Request,
-    State,
-)
+from services.monitor.domain.events import Alert, DriftFound, Finding, Harm, Request, State
+from services.monitor.domain.inputs import Input, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.pieces import Snapshots, rebuild
 from tests.unit.monitor.worlds import EPOCH, World

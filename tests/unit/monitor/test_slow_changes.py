@@ -10,9 +10,10 @@ from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.deciding import decide, stake
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import UNIFORM, Answered, Cause, DriftFound, Harm, Outlook, Regain, Request, Risk
+from services.monitor.domain.events import Cause, DriftFound, Harm, Outlook, Regain, Request, Risk
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.harm import read_labels
+from services.monitor.domain.inputs import UNIFORM, Answered
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.outlook import condition_of

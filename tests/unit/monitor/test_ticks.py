@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Finding, Input, Request
+from services.monitor.domain.events import Finding, Request
+from services.monitor.domain.inputs import Input
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.ticks import Arrival, Gate, Tick, exact
 from services.monitor.wire import tick_event, tick_of

@@ -13,8 +13,9 @@ from irisloop.monitor.v1 import monitor_pb2 as pb
 from services.monitor import queries
 from services.monitor.commands import Commands
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Input, Seen, Shape, State
+from services.monitor.domain.events import CameraFault, Cause, Evidence, Harm, Incident, Shape, State
 from services.monitor.domain.history import CLOSED, Decided, History, Line, Release, Span
+from services.monitor.domain.inputs import Input, Seen
 from services.monitor.domain.probe_events import ProbeVerdict, ProbeWord
 from services.monitor.errors import UnknownIncident, UnknownModel
 from services.monitor.handlers import Judge

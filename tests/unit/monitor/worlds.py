@@ -13,7 +13,8 @@ import yaml
 
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import DriftFound, Finding, Input, Labelled, PredictionOf, Seen, VersionKnown
+from services.monitor.domain.events import DriftFound, Finding
+from services.monitor.domain.inputs import Input, Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probe_events import ProbeRequest
 from tests.unit.monitor.old_answers import OldAnswers

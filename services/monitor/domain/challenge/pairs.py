@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import floor
 
-from services.monitor.domain.events import Labelled, Seen
+from services.monitor.domain.inputs import Labelled, Seen
 
 _REMEMBERED_SLOTS = 2000
 

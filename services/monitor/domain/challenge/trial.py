@@ -7,7 +7,8 @@ from math import isnan
 
 from services.monitor.domain.challenge.betting import BettingTest
 from services.monitor.domain.challenge.pairs import Answer, Pair, PairBook, Slots, key_of
-from services.monitor.domain.events import DRIFT, UNIFORM, Judged, Labelled, RolloutKnown, Seen
+from services.monitor.domain.events import Judged
+from services.monitor.domain.inputs import DRIFT, UNIFORM, Labelled, RolloutKnown, Seen
 from services.monitor.domain.policy import ChallengePolicy
 
 SHADOW = "shadow"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from services.monitor.domain.challenge.trial import Trial
-from services.monitor.domain.events import Judged, Labelled, Seen, TestResult
+from services.monitor.domain.events import Judged, TestResult
+from services.monitor.domain.inputs import Labelled, Seen
 from services.monitor.domain.policy import ChallengePolicy
 
 WORSE, BETTER, EQUAL, UNDECIDED = "worse", "better", "equal", "undecided"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
-from services.monitor.domain.events import CameraKnown, Commanded
+from services.monitor.domain.inputs import CameraKnown, Commanded
 
 _COMMANDS = 512
 _PLANS = 200

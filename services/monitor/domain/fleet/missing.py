@@ -9,17 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from services.monitor.domain.camera import CameraWatch
-from services.monitor.domain.events import (
-    Alert,
-    CameraFault,
-    Cause,
-    DriftFound,
-    Finding,
-    Harm,
-    Incident,
-    Shape,
-    State,
-)
+from services.monitor.domain.events import Alert, CameraFault, Cause, DriftFound, Finding, Harm, Incident, Shape, State
 from services.monitor.domain.fleet.absence import FLOOD, FLOODING, SILENT, Absence, floods, is_silent, patience, sends
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.scope import of_cameras

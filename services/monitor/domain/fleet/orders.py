@@ -7,9 +7,10 @@ from dataclasses import replace
 from math import inf
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Commanded, Happening, Incident, Order
+from services.monitor.domain.events import Happening, Incident
 from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.board import Board
+from services.monitor.domain.inputs import Commanded, Order
 from services.monitor.domain.model import ModelWatch
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Final
 
-from services.monitor.domain.events import Seen
+from services.monitor.domain.inputs import Seen
 from services.monitor.domain.quality.book import Cell
 from services.monitor.domain.quality.tally import UNIT
 

@@ -20,20 +20,8 @@ from numpy.typing import NDArray
 from services.ingest.domain.pixels import differences
 from services.monitor.domain.channels import FRAME_DIFFERENCE
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import (
-    DRIFT,
-    UNIFORM,
-    Cause,
-    DriftFound,
-    Finding,
-    Incident,
-    Input,
-    Labelled,
-    PredictionOf,
-    Request,
-    Seen,
-    VersionKnown,
-)
+from services.monitor.domain.events import Cause, DriftFound, Finding, Incident, Request
+from services.monitor.domain.inputs import DRIFT, UNIFORM, Input, Labelled, PredictionOf, Seen, VersionKnown
 from services.monitor.domain.probe_events import ProbeRequest
 from services.monitor.domain.quality.doubt import doubt_about, doubts
 from services.monitor.domain.quality.labelfree import Estimate, calibrate, estimate

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from services.local.data import Dataset
-from services.monitor.domain.events import UNIFORM, Outlook
+from services.monitor.domain.events import Outlook
+from services.monitor.domain.inputs import UNIFORM
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.regain import probe
 from services.monitor.domain.risk import Count
