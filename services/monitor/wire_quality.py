@@ -11,7 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 
 from services.monitor.domain.quality.book import HOUR, Cell, TruthBook
-from services.monitor.domain.quality.boxes import MOST, Boxes, Row
+from services.monitor.domain.quality.boxes import MOST, MOST_FOUND, Boxes, Row
 from services.monitor.domain.quality.detection import BoxMeasure, BoxMeasures
 from services.monitor.domain.quality.labelfree import Estimate
 from services.monitor.domain.quality.measures import ClassMeasure, Measures, RiskMeasure, share
@@ -47,7 +47,7 @@ def truth_of(value: Any, said_at: datetime) -> Truth | None:
         captured_at=micros(a.captured_at),
         given_at=micros(a.annotated_at) or int(said_at.timestamp() * _SECOND),
         revision=a.revision,
-        class_name=_class_of(a),
+        class_name=class_of(a),
         propensity=draw.propensity if uniform else 0.0,
         said={p.prediction_id or f"{p.model}/{p.role}": _said(p) for p in value.predictions},
         boxes=boxes_of(a),
@@ -62,7 +62,7 @@ def _said(p: labeling_pb2.PredictionReference) -> Said:
 
 def found_of(p: labeling_pb2.PredictionReference) -> Boxes:
     """What a detector found, best first."""
-    return Boxes.of((d.class_name, d.score, d.x, d.y, d.width, d.height) for d in p.detections[:MOST])
+    return Boxes.of((d.class_name, d.score, d.x, d.y, d.width, d.height) for d in p.detections[:MOST_FOUND])
 
 
 def boxes_of(a: labeling_pb2.Annotation) -> Boxes | None:
@@ -84,7 +84,7 @@ def _row(label: labeling_pb2.Label) -> Row | None:
     return label.class_name, 1.0, min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _class_of(a: labeling_pb2.Annotation) -> str:
+def class_of(a: labeling_pb2.Annotation) -> str:
     """The class of the whole image; unknown where it was withdrawn, or labels differ or have a place in the image:
     a classifier names no place, so there is nothing to compare it with.
     """

@@ -43,7 +43,7 @@ from services.common.telemetry import log
 
 POLL_MS: Final = 500
 SOON_MS: Final = 50
-"""While partitions are waited for."""
+"""While partitions are waited for, and before it is known where they go on."""
 STOP_S: Final = 8.0
 """A batch in hand may take so long when the service stops: it drains within 10 s."""
 REVOKE_S: Final = 20.0
@@ -136,7 +136,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
         while True:
             if self._unplaced and time.monotonic() >= self._look_at:
                 await self._begin(consumer)
-            found = await poll(consumer, POLL_MS if not self._missing else SOON_MS)
+            found = await poll(consumer, POLL_MS if self._look_at else SOON_MS)
             for place, records in found.items():
                 lane = self._lanes.get(place)
                 if lane is not None and place not in self._unplaced:

@@ -51,7 +51,8 @@ class ProbeHandlers:
             now = self.clock()
             return sum(end_if_over(ledger, probe, now) for probe in ledger.probes.open())
 
-        return await self.ledgers.transact(work)
+        held = await self.ledgers.read(lambda ledger: bool(ledger.probes.open()))
+        return await self.ledgers.transact(work) if held else 0
 
     def _hold(self, ledger: Ledger, wanted: Probe) -> int:
         if ledger.probes.get(wanted.id) is not None:
@@ -62,9 +63,8 @@ class ProbeHandlers:
             return 0
         tasks, readings = self._draw(ledger, wanted)
         added = ask(ledger, tasks)
-        there = ledger.tasks.by_ids(
-            task.id for task in tasks
-        )  # An asset that is asked about already has no second task.
+        # An asset that is asked about already has no second task.
+        there = ledger.tasks.by_ids(task.id for task in tasks)
         asked = [one for one in readings if one.task_id in there]
         ledger.probes.add(asked)
         probe = replace(wanted, drawn=len(asked), annotators=tuple(sorted({one.annotated_before_by for one in asked})))
@@ -93,14 +93,14 @@ class ProbeHandlers:
 
     def _task(self, probe: Probe, old: Annotation, dataset: Dataset, before: Task | None) -> Task:
         """It looks like the random task that the asset once was, or could have been."""
-        drawn_so = before is not None and before.draw.origin is Origin.UNIFORM
+        drawn = before.draw if before is not None and before.draw.origin is Origin.UNIFORM else None
         return Task(
             id=derive_id("task", old.asset.id, Origin.PROBE.name, probe.id),
             asset_id=old.asset.id,
             camera_id=old.asset.camera_id,
             captured_at=old.asset.captured_at,
             state=State.OPEN,
-            draw=Draw(Origin.PROBE, before.draw.propensity if before and drawn_so else self.policy.uniform_share),
+            draw=Draw(Origin.PROBE, drawn.propensity if drawn is not None else self.policy.uniform_share),
             suggestion=None,
             dataset=dataset.name,
             cause=probe.id,
@@ -124,10 +124,10 @@ def _reading(probe: Probe, old: Annotation, task_id: str, propensity: float) -> 
 
 def waiting_for(ledger: Ledger, who: str, dataset: str, limit: int, now: Micros) -> list[Task]:
     """Open tasks of probes that this person may be handed, newest first."""
-    tasks = ledger.tasks.newest_open(Origin.PROBE, dataset, limit)
+    probes = {probe.id: probe for probe in ledger.probes.open()}
+    tasks = ledger.tasks.newest_open(Origin.PROBE, dataset, limit) if probes else []
     if not tasks:
         return []
-    probes = {probe.id: probe for probe in ledger.probes.open()}
     left = {key: probe.most_for(who, now) - ledger.tasks.handed(key, who) for key, probe in probes.items()}
     readings = ledger.probes.readings(task.id for task in tasks)
     chosen: list[Task] = []

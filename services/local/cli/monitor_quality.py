@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.local.cli.monitor import AnyModel, AsJson, Camera, Since, Until, Version, ask, end, when
+from services.local.cli.monitor import AsJson, Camera, Model, Since, Until, Version, ask, end, when
 from services.local.cli.session import console, show_json, show_table
 
 
@@ -16,7 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def quality(
-    model: AnyModel,
+    model: Model,
     version: Version = "",
     camera: Camera = "",
     by: Annotated[str, typer.Option(help="Split by camera or hour.")] = "",

@@ -297,9 +297,10 @@ class CameraWatch:
     def _take_in(self, at: float, means: Vector, spreads: Vector, frames_max: int) -> None:
         """A block that has long been quiet tells more of what is normal."""
         assert self.reference is not None
-        profile = self._known()
+        profile, held = self._known(), self.reference.held
         if self.reference.frames < frames_max:
-            self.reference.grow(means - profile.expected(at), spreads, self.block)
+            departures = means - profile.expected(at)
+            self.reference.grow(np.where(held, np.nan, departures) if len(held) else departures, spreads, self.block)
         self._refine(profile, at, means, frames_max)
 
     def remember(self, at: float, asset_id: str) -> None:
@@ -326,9 +327,10 @@ class CameraWatch:
         self.calm, self.quiet_frames, self.trace = [], 0, Trace(generation=self.trace.generation + 1)
 
     def rest(self) -> None:
-        """Nobody looks for now: what was seen lately is forgotten, unless it is still moving."""
-        if self.state < State.ALARM:
-            self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
+        """Nobody looks for now: what was seen lately is forgotten, and an alarm, whose incident ends with it."""
+        if self.state >= State.ALARM:
+            self.clear()
+        self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
 
     def known(self) -> Known | None:
         """What other cameras can lean on; None while it leans on them."""

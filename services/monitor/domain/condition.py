@@ -27,6 +27,6 @@ class Condition:
         """Whether it is still so: the shift moved by no more than that share of its size, as far as noise lets tell."""
         if (self.version, self.class_names) != (now.version, now.class_names):
             return False
-        names = {*self.shift, *now.shift}
+        names = sorted({*self.shift, *now.shift})
         apart = sqrt(sum((self.shift.get(name, 0.0) - now.shift.get(name, 0.0)) ** 2 for name in names))
         return apart <= tolerance * self.size() + _NOISE * sqrt(self.error**2 + now.error**2)

@@ -64,6 +64,7 @@ def _seen_of(watch: ModelWatch, case: Case) -> tuple[int, ...]:
 
 def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
     """Another version has taken over: the open incidents are history."""
+    yield from missing.close(watch, now)
     for case in list(watch.cases):
         yield from close_case(watch, case, now, f"version {watch.successor} is the champion")
 

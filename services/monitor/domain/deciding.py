@@ -19,12 +19,12 @@ from services.monitor.domain.telling import alert, beyond
 AWAITS_PERSON = "awaits_person"
 
 
-def stake(watch: ModelWatch, case: Case) -> Stake:
+def stake(watch: ModelWatch, case: Case, policy: Policy) -> Stake:
     """The error above the baseline and the traffic of the drifted cameras: of all incidents that one run mends
     together. A camera counts once, by the incident that hurts it most.
     """
     excess: dict[str, float] = {}
-    for one in [case, *_mended_with(watch, case)]:
+    for one in [case, *_mended_with(watch, case, policy)]:
         for name in one.cameras:
             if name in watch.cameras:
                 excess[name] = max(excess.get(name, _excess(one)), _excess(one))
@@ -34,7 +34,7 @@ def stake(watch: ModelWatch, case: Case) -> Stake:
     return Stake(mean, touched, watch.book.count, case.regain)
 
 
-def _mended_with(watch: ModelWatch, case: Case) -> list[Case]:
+def _mended_with(watch: ModelWatch, case: Case, policy: Policy) -> list[Case]:
     """Other incidents of the same kind that surely hurt, and that a retraining is meant for."""
     return [
         other
@@ -42,7 +42,7 @@ def _mended_with(watch: ModelWatch, case: Case) -> list[Case]:
         if other is not case
         and other.harm is Harm.CROSSED
         and (other.cause is Cause.LABELS) == (case.cause is Cause.LABELS)
-        and not (other.plan_id or beyond_training(other.broken()))
+        and not (other.plan_id or beyond_training(other.broken()) or awaited(other, policy.probe))
         and not (other.regain is not None and other.regain.outlook is Outlook.NOT_RECOVERABLE)
         and not (other.answer is not None and not other.answer.approved)
     ]
@@ -66,10 +66,11 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
             watch, case, "awaits_probe", "awaits_probe: people are asked whether old answers still hold", now, policy
         )
         return
-    if now - case.detected_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
+    known_at = max(case.detected_at, case.probe.told_at if case.probe is not None else 0.0)
+    if now - known_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
         yield from refuse_once(watch, case, *why, now, policy)
         return
-    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
     no = _beyond_training(watch, case, policy) or objection(watch.ledger, numbers, now, policy.retrain)
     no = no or _person(case, policy)
     if no is not None:
@@ -77,11 +78,11 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
             yield alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
         return
-    together = [case, *(other for other in _mended_with(watch, case) if other.level_since)]
+    together = [case, *(other for other in _mended_with(watch, case, policy) if other.level_since)]
     since = max(one.level_since or now for one in together)
     cameras = tuple(sorted({name for one in together for name in one.cameras}))
     incident = replace(case.incident(), cameras=cameras)
-    request = ask(watch.ledger, incident, stake(watch, case), since, now, case.traceparent, policy.retrain)
+    request = ask(watch.ledger, incident, stake(watch, case, policy), since, now, case.traceparent, policy.retrain)
     healthy = case.risk.baseline_error if case.risk else 0.0
     watch.ledger.remember(request.id, Attempt(case.id, condition_of(case, watch.cameras), healthy))
     case.requested += 1
@@ -111,7 +112,7 @@ def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
 
 
 def _question(watch: ModelWatch, case: Case, now: float, policy: Policy) -> str:
-    numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+    numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
     costs = (
         f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
     )
@@ -136,7 +137,7 @@ def refuse_once(
     """Decline, once for each reason."""
     if code not in case.refused:
         case.refused.append(code)
-        numbers = weigh(watch.ledger, stake(watch, case), now, policy.retrain)
+        numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
         refusal = refuse(case.incident(), code, sentence, now, case.traceparent, numbers)
         watch.note(refusal)
         yield refusal

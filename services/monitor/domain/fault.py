@@ -104,7 +104,7 @@ def recent(camera: CameraWatch, since: float) -> tuple[Vector | None, Vector]:
     if not after:
         return None, np.empty(0)
     step = block_deviation(camera.reference.rho, camera.block)
-    means = camera.trace.matrix()[-_BLOCKS:][after]
+    means = np.array(camera.trace.means[-_BLOCKS:], dtype=np.float64)[after]
     error = step * sqrt(1.0 / len(after) + 1.0 / (camera.reference.effective() * step**2))
     return means.mean(axis=0) * step, np.full(means.shape[1], error)
 

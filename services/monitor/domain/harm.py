@@ -69,9 +69,16 @@ def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
     now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     case.undecidable = risk.undecidable(before, level, policy.harm)
-    if case.harm is Harm.CROSSED or focused(watch, case, since, policy):
+    return Harm.CROSSED if case.harm is Harm.CROSSED else found(watch, case, policy)
+
+
+def found(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
+    """What all labels that there are by now say of an incident."""
+    before, since, settled = counts(watch, case)
+    now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
+    if _focused(watch, case, since, policy):
         return Harm.CROSSED
-    if watch.anchor and worse_than_lately(watch, case, (now, level), policy):
+    if watch.anchor and _worse_than_lately(watch, case, (now, level), policy):
         return Harm.CROSSED
     return risk.verdict(before, now, level, policy.harm)
 
@@ -105,7 +112,7 @@ def hold(watch: ModelWatch, case: Case) -> None:
         del watch.grounds[next(iter(watch.grounds))]
 
 
-def worse_than_lately(watch: ModelWatch, case: Case, after: tuple[Count, Count], policy: Policy) -> bool:
+def _worse_than_lately(watch: ModelWatch, case: Case, after: tuple[Count, Count], policy: Policy) -> bool:
     """Whether the error rose surely above that since a change whose harm could not be decided: of the one before that
     there may be few labels, and it was no higher.
     """
@@ -151,7 +158,7 @@ def _insist(case: Case, found: Harm, labels: float) -> Harm:
     return Harm.CROSSED if labels >= _MORE * case.suspected else Harm.UNKNOWN
 
 
-def focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
+def _focused(watch: ModelWatch, case: Case, since: list[Joined], policy: Policy) -> bool:
     """Whether a change of labels hurts where it is suspected: among predictions of the confused classes."""
     names = {name for pair in watch.labels.suspects() for name in pair} if case.cause is Cause.LABELS else set()
     if not names:

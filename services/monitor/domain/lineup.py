@@ -15,7 +15,9 @@ from services.monitor.domain.policy import Policy
 from services.monitor.domain.pooling import Pool
 
 SLOTS: Final = 3
-"""Versions kept beside the champion: the champion before, and the two that were heard of last."""
+"""Versions kept beside the champion: the champion before, and two others."""
+FORGOTTEN_S: Final = 3600.0
+"""One that was not heard of for so long gives way to another."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Kept:
     slot: int
     references: References = field(default_factory=References)
     was_champion: bool = False
+    heard_at: float = 0.0
 
     def see(self, item: Seen, policy: Policy, champion: Mapping[str, CameraWatch]) -> None:
         """Take what it said in shadow or canary. Where that moves, the champion's camera tells of it: here what is
@@ -84,15 +87,21 @@ class Kept:
             camera.accepted = False
 
 
-def keep(kept: list[Kept], version: str) -> Kept:
-    """The references kept for a version, begun when it is first heard of; the one longest known gives way."""
+def keep(kept: list[Kept], version: str, at: float) -> Kept | None:
+    """The references kept for a version that is heard of, begun when it first is; None while others have the slots:
+    were these handed to each that speaks, none would ever be learnt.
+    """
     found = next((one for one in kept if one.version == version), None)
     if found is None:
         waiting = [one for one in kept if not one.was_champion]
-        if len(waiting) >= SLOTS - 1:
-            kept.remove(waiting[0])
+        oldest = min(waiting, key=lambda one: one.heard_at, default=None)
+        if oldest is not None and len(waiting) >= SLOTS - 1:
+            if at - oldest.heard_at < FORGOTTEN_S:
+                return None
+            kept.remove(oldest)
         found = Kept(version, _free(kept))
         kept.append(found)
+    found.heard_at = max(found.heard_at, at)
     return found
 
 

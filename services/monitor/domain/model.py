@@ -90,8 +90,9 @@ class ModelWatch:
             return False
         if item.role != CHAMPION:
             self.apart[item.role] = self.apart.get(item.role, 0) + 1
-            if item.camera_id and item.role != DIRECT and item.version != self.version:
-                keep(self.kept, item.version).see(item, policy, self.cameras)
+            apart = item.camera_id and item.role != DIRECT and item.version != self.version
+            if apart and (kept := keep(self.kept, item.version, item.at)) is not None:
+                kept.see(item, policy, self.cameras)
             return False
         self.seen += 1
         if item.version != self.version:

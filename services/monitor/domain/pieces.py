@@ -22,7 +22,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -135,9 +135,9 @@ class Snapshots:
 
     def _camera(self, key: str, version: str, camera: CameraWatch) -> Iterator[tuple[str, bytes]]:
         trace = camera.trace
-        if self._is_new(key, (version, camera.frames, int(camera.state), camera.assessed)):
+        if self._is_new(key, (version, camera.frames, trace.generation, int(camera.state), camera.assessed)):
             bare = Trace(pinned=trace.pinned, first=trace.first, generation=trace.generation)
-            yield key, dump([version, replace(camera, trace=bare, profile=None)])
+            yield key, dump([version, replace(camera, trace=bare, profile=None), len(trace.times)])
         profile = camera.profile
         if profile is not None and self._is_new(f"{key}@profile", (version, profile.since, profile.updates)):
             yield f"{key}@profile", dump([version, profile])
@@ -145,7 +145,7 @@ class Snapshots:
         for slot in range(trace.first // _BLOCKS, -(-end // _BLOCKS)):
             low, high = max(slot * _BLOCKS, trace.first), min((slot + 1) * _BLOCKS, end)
             place = f"{key}@trace/{slot % _TRACE_SLOTS}"
-            if self._is_new(place, (version, trace.generation, slot, high)):
+            if self._is_new(place, (version, trace.generation, slot, high, trace.times[high - trace.first - 1])):
                 part = slice(low - trace.first, high - trace.first)
                 yield (
                     place,
@@ -227,9 +227,9 @@ def _rebuild_cameras(
 ) -> None:
     for camera_id in names:
         key = f"{place}/{camera_id}"
-        known, camera = load(pieces[key])
+        known, camera, *blocks = load(pieces[key])
         if known == version:
-            _rebuild_trace(key, version, camera.trace, pieces)
+            _rebuild_trace(key, version, camera.trace, blocks, pieces)
             _rebuild_profile(f"{key}@profile", version, camera, pieces)
             references.cameras[camera_id] = camera
     if f"{place}@pool" in pieces:
@@ -243,7 +243,8 @@ def _rebuild_profile(key: str, version: str, camera: CameraWatch, pieces: Mappin
         camera.profile = profile if known == version else None
 
 
-def _rebuild_trace(key: str, version: str, trace: Trace, pieces: Mapping[str, bytes]) -> None:
+def _rebuild_trace(key: str, version: str, trace: Trace, blocks: Sequence[int], pieces: Mapping[str, bytes]) -> None:
+    """`blocks`: how many it had, where that was written; what lies behind is of another that stood in its place."""
     parts = [load(pieces[k]) for slot in range(_TRACE_SLOTS) if (k := f"{key}@trace/{slot}") in pieces]
     parts = sorted((p for p in parts if p[:2] == [version, trace.generation]), key=lambda p: p[2])
     for _, _, low, times, frames, means, spreads in parts:
@@ -252,3 +253,6 @@ def _rebuild_trace(key: str, version: str, trace: Trace, pieces: Mapping[str, by
         trace.frames += frames[skip:]
         trace.means += means[skip:]
         trace.spreads += spreads[skip:]
+    for most in blocks:
+        for column in (trace.times, trace.frames, trace.means, trace.spreads):
+            del column[most:]

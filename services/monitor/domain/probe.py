@@ -37,7 +37,7 @@ from services.monitor.domain.probe_evidence import (
 @dataclass(slots=True)
 class Probe:
     """One that is held, or was: `answers` by asset, in the order in which they were first given; `heard` counts the
-    events about it, `judged` how many had been heard at the last look.
+    events about it, `judged` how many had been heard at the last look, `told_at` when it had told.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Probe:
     why: str = ""
     heard: int = 0
     judged: int = 0
+    told_at: float = 0.0
 
     def hear(self, item: Reread | ProbeEnded) -> None:
         """Take an answer, or the end; what is known already changes nothing."""

@@ -85,7 +85,7 @@ def judge(watch: ModelWatch, case: Case, board: Board, now: float, policy: Polic
 
 def _decide(case: Case, verdict: ProbeVerdict, why: str, now: float) -> None:
     assert case.probe is not None
-    case.probe.verdict, case.probe.why = verdict, why
+    case.probe.verdict, case.probe.why, case.probe.told_at = verdict, why, now
     case.note(now, f"probe {verdict.name.lower()}", why=why)
 
 
@@ -122,7 +122,7 @@ def _blame(watch: ModelWatch, case: Case, board: Board, reading: Reading, now: f
 
 def take_as_inputs(watch: ModelWatch, case: Case, now: float) -> None:
     """The classes mean what they meant, and people agree: the model errs on what it is shown."""
-    case.cause, case.class_names = Cause.SCENE, []
+    case.cause, case.class_names, case.one_voice = Cause.SCENE, [], False
     if case.scope.kind in ("class", ANNOTATOR):
         case.scope = Scope("model", "")
     watch.labels.forgive(harmless=False)

@@ -34,13 +34,14 @@ _QUANTILES: Final = (1.645, 1.833)  # 90 % two-sided: normal, and Student's t of
 
 
 def probe(since: Sequence[Joined], healthy: Count, least: float) -> Regain | None:
-    """From labels since a change, by capture time, and the error before it; None with fewer than 100, or no loss.
+    """From labels since a change, by capture time, and the error before it; None with fewer than 100, no loss, or of a
+    detector, whose labels are boxes.
 
     Kernel ridge regression (Saunders et al., ICML 1998) of the classes on features and answer, cross-validated by
     stretches of time. A lower bound, so its word is `recoverable` when the interval lies above `least`, else unknown.
     """
     entries = list(since)[-MOST:]
-    if len(entries) < LEAST:
+    if len(entries) < LEAST or any(e.loss is not None for e in entries):
         return None
     frozen = np.array([e.wrong for e in entries], dtype=np.float64)
     probed = _cross_validated(entries)

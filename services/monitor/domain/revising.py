@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from services.monitor.domain import risk
 from services.monitor.domain.case import Case
 from services.monitor.domain.events import Alert, DriftFound, Finding, Happening, Harm, State
 from services.monitor.domain.ground import Ground
-from services.monitor.domain.harm import counts, focused, hold, worse_than_lately
+from services.monitor.domain.harm import found, hold
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import derive
-from services.monitor.domain.risk import Count
 from services.monitor.domain.telling import alert
 
 
@@ -35,14 +33,7 @@ def revise(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
 
 def _stands_anyway(watch: ModelWatch, case: Case, policy: Policy) -> bool:
     """Whether all labels that there are by now say the same: then the verdict rests on these."""
-    before, since, settled = counts(watch, case)
-    now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
-    stands = (
-        focused(watch, case, since, policy)
-        or (watch.anchor and worse_than_lately(watch, case, (now, level), policy))
-        or risk.verdict(before, now, level, policy.harm) is Harm.CROSSED
-    )
-    if not stands:
+    if found(watch, case, policy) is not Harm.CROSSED:
         return False
     hold(watch, case)
     return True

@@ -11,7 +11,7 @@ from irisloop.labeling.v1 import labeling_pb2
 from irisloop.monitor.v1 import monitor_pb2 as pb
 from irisloop.serving.v1 import serving_pb2
 
-from services.monitor import wire
+from services.monitor import wire, wire_fleet, wire_quality
 from services.monitor.domain.tables import DECISIONS
 
 _NUMBERS = [name.removeprefix("numbers_") for name in DECISIONS.names if name.startswith("numbers_")]
@@ -35,7 +35,8 @@ def prediction(value: serving_pb2.PredictionMade, _: datetime) -> tuple[Any, ...
 def annotation(value: labeling_pb2.AnnotationConfirmed, _: datetime) -> tuple[Any, ...]:
     """A row of `annotations`."""
     a = value.annotation
-    name = a.labels[0].class_name if a.labels else ""
+    boxes = any(p.HasField("decision_threshold") for p in value.predictions)  # They are compared as `Quality` does.
+    name = "" if boxes else wire_quality.class_of(a)
     return (
         a.id, a.asset_id, a.camera_id, micros(a.captured_at), micros(a.annotated_at), a.revision, name,
         a.annotated_by, _word(labeling_pb2.AnnotationSource, a.source),
@@ -113,8 +114,10 @@ def command(value: pb.CommandGiven, given_at: datetime) -> tuple[Any, ...]:
     kind = value.WhichOneof("command") or ""
     labels = sorted(value.plan.labels.items())
     ends = value.mute.until if kind == "mute" else value.plan.ends_at
+    lost = wire_fleet.gaps_in_words(value.accept_gaps) if kind == "accept_gaps" else ""
     return (
-        value.id, kind, value.by, value.why, at, "", value.acknowledge.incident_id or value.mute.incident_id,
+        value.id, kind, value.by, "; ".join(filter(None, (value.why, lost))), at, "",
+        value.acknowledge.incident_id or value.mute.incident_id,
         value.plan.plan_id or value.cancel.plan_id, micros(value.plan.starts_at), micros(ends),
         list(value.plan.cameras), [name for name, _ in labels], [said for _, said in labels],
     )  # fmt: skip

@@ -107,7 +107,7 @@ class DriftStream:
         await self._keep_pace(len(batch))
         MONITOR_INPUTS.inc(len(batch))
         with MONITOR_STEP_SECONDS.time():
-            arrivals, ticks = _heard(batch)
+            arrivals, ticks = await asyncio.to_thread(_heard, batch)
             if ticks:
                 self._ticks_read = ticks[-1][0] + 1
             judgement = await asyncio.to_thread(self._judge.take, arrivals, ticks)

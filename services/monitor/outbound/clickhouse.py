@@ -12,7 +12,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -139,7 +139,7 @@ class ClickHouse:
         try:
             await asyncio.sleep(_GATHER_S if isinstance(rows, Messages) else 0)
         except asyncio.CancelledError:
-            if one in queue:
+            with suppress(ValueError):  # It is under way already.
                 queue.remove(one)
             raise
         await self._call(lambda: self._flush(rows.table.name))

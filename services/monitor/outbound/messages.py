@@ -93,8 +93,8 @@ def _varint(number: int) -> bytes:
 
 def _structure() -> str:
     """What the format is to give, as types of ClickHouse."""
-    pixels = ", ".join(f"{name} {_optional(name == 'frame_difference')}" for name in _PIXELS)
-    features = ", ".join(f"{name} {_optional(True)}" for name in _OPTIONAL)
+    pixels = ", ".join(f"{name} {_number(name == 'frame_difference')}" for name in _PIXELS)
+    features = ", ".join(f"{name} {_number(True)}" for name in _OPTIONAL)
     moment = "Tuple(seconds Int64, nanos Int32)"
     fields = (
         *(f"{name} String" for name in _TEXT),
@@ -109,8 +109,8 @@ def _structure() -> str:
     return f"offset UInt64, partition UInt32, prediction Tuple({', '.join(fields)})"
 
 
-def _optional(absent: bool) -> str:
-    return "Nullable(Float32)" if absent else "Float32"
+def _number(nullable: bool) -> str:
+    return "Nullable(Float32)" if nullable else "Float32"
 
 
 def _values() -> str:

@@ -41,5 +41,5 @@ def migrate(client: Any, table: Table) -> None:
     )
     for name, sql in table.projections:
         if name not in {row[0] for row in made.result_rows}:
-            client.command(f"ALTER TABLE {table.name} ADD PROJECTION {name} ({sql})")
+            client.command(f"ALTER TABLE {table.name} ADD PROJECTION IF NOT EXISTS {name} ({sql})")
             client.command(f"ALTER TABLE {table.name} MATERIALIZE PROJECTION {name}")

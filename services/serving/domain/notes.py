@@ -51,7 +51,7 @@ def described(version: Version, outputs: Arrays) -> Arrays:
 
 
 def _of_detector(version: Version, card: ModelCard, outputs: Arrays) -> Arrays:
-    """None where the graph takes one image at a time: a row is then a detection, not an image."""
+    """Nothing where the graph takes one image at a time: a row is then a detection, not an image."""
     return {name: outputs[name] for name in card.outputs if name} if version.config.max_batch_size else {}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.serving.domain.card_fields import CARD_FILE as CARD_FILE
 from services.serving.domain.card_fields import bad, choice, part, positive, text, whole
 from services.serving.domain.detector import DetectorOutputs, parse_detector
 

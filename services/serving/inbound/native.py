@@ -178,7 +178,7 @@ class NativeFront:
 
     def _unsent(self) -> int:
         """Bytes that were answered in calls that have not ended: a call ends when its client has taken all of it."""
-        method = self._front.metrics()["methods"][f"/{SERVICE.full_name}/{INFER}"]
+        method = self._front.metrics()["methods"].get(f"/{SERVICE.full_name}/{INFER}", {"status": {}})
         gone = sum(int(ended["sent"]["sum"]) for ended in method["status"].values())
         with self._counting:
             return max(self._answered - gone, 0)

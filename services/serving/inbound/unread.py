@@ -45,15 +45,13 @@ class Unread:
         """
         if not counted(size):
             return 0
-        if not self._fits(size):
+        if not self._reserve(size):
             self._ask()
-            if not self._fits(size):
+            if not self._reserve(size):
                 raise Overloaded(
                     f"Answers of {self._most >> 20} MiB wait for readers that do not take them: no more large answers "
                     "now; try again in a moment."
                 )
-        with self._lock:
-            self._held += size
         return size
 
     def give(self, size: int) -> None:
@@ -83,6 +81,10 @@ class Unread:
         with self._lock:
             return self._held + sum(self._with.values())
 
-    def _fits(self, size: int) -> bool:
-        now = self._sum()
-        return not now or now + size <= self._most
+    def _reserve(self, size: int) -> bool:
+        """Whether there was room, which is taken."""
+        with self._lock:
+            now = self._held + sum(self._with.values())
+            fits = not now or now + size <= self._most
+            self._held += size if fits else 0
+        return fits

@@ -14,11 +14,12 @@ from services.common.errors import IrisloopError
 from services.common.metrics import SERVING_LOAD_SECONDS
 from services.common.signing import Verifier
 from services.serving.codec import config_message
+from services.serving.domain.card_fields import CARD_FILE
 from services.serving.domain.config import DynamicBatching, ModelConfig, TensorConfig
 from services.serving.domain.detections import tensors
 from services.serving.domain.detector import DetectorOutputs
 from services.serving.domain.golden import GOLDEN_FILE, Golden, read_golden
-from services.serving.domain.package import CARD_FILE, GRAPH_FILE, ModelCard, parse_card
+from services.serving.domain.package import GRAPH_FILE, ModelCard, parse_card
 from services.serving.domain.routes import Target, Version
 from services.serving.domain.tensors import Array, TensorSpec
 from services.serving.domain.work import PLAIN

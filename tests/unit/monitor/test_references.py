@@ -14,7 +14,7 @@ from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import DriftFound, State
-from services.monitor.domain.lineup import SLOTS
+from services.monitor.domain.lineup import FORGOTTEN_S, SLOTS, Kept, keep
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.profile import DAY
 from services.monitor.domain.runlength import block_deviation, correlation_time
@@ -224,9 +224,19 @@ def test_few_versions_are_kept_and_the_champion_before_is_one_of_them() -> None:
         for place, other in enumerate(("7", "8", "9")):
             see(engine, one, 100 * n + 50 + 10 * place, 2, version=other, role="shadow")
     kept = engine.models["m"].kept
-    assert {k.version for k in kept} == {"4", "8", "9"}
+    assert {k.version for k in kept} == {"4", "7", "8"}
     assert [k.version for k in kept if k.was_champion] == ["4"]
     assert {k.slot for k in kept} == set(range(SLOTS))
+
+
+def test_a_version_that_waits_gives_way_only_when_it_has_been_silent_for_long() -> None:
+    kept: list[Kept] = []
+    places = [keep(kept, version, at) for at, version in enumerate(("7", "8", "9", "7", "9"))]
+    assert [place and place.version for place in places] == ["7", "8", None, "7", None]
+    assert keep(kept, "8", 3.0 + FORGOTTEN_S) is places[1]
+    taken = keep(kept, "9", 3.0 + FORGOTTEN_S)
+    assert taken is not None
+    assert [(one.version, one.slot) for one in kept] == [("8", 1), ("9", 0)]
 
 
 def test_a_rollback_finds_the_references_that_were() -> None:

@@ -1,4 +1,4 @@
-"""Mixture Shiryaev-Roberts e-detector for a stream of 0 and 1 (Shin, Ramdas & Rinaldo, arXiv 2203.03532; 2309.09111).
+"""Mixture Shiryaev-Roberts e-detector for a stream in 0..1 (Shin, Ramdas & Rinaldo, arXiv 2203.03532; 2309.09111).
 
 Its mean run length without a change is at least the threshold, whatever the true rate below the baseline.
 """
@@ -6,6 +6,7 @@ Its mean run length without a change is at least the threshold, whatever the tru
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -49,10 +50,11 @@ class MixtureDetector:
         self.miss = (1.0 - above) / (1.0 - self.baseline)
 
     def update(self, values: Vector) -> None:
-        """Take the next outcome, shape (1,): 1 is the event watched for."""
-        if np.isnan(values[0]):
+        """Take the next outcome, shape (1,), 0..1: 1 is the event watched for, what lies between is as much of it."""
+        share = float(values[0])
+        if isnan(share):
             return
-        self.sums = np.minimum((self.sums + 1.0) * (self.hit if values[0] > 0.5 else self.miss), 1e30)
+        self.sums = np.minimum((self.sums + 1.0) * (share * self.hit + (1.0 - share) * self.miss), 1e30)
         self.peak = max(self.peak, float(self.sums.mean()))
 
     def statistic(self) -> Vector:

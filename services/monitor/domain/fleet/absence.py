@@ -40,6 +40,8 @@ class Absence:
     acknowledged_at: float = 0.0
     acknowledged_by: str = ""
     muted_until: float = 0.0
+    noted: bool = False
+    """Somebody took it on or muted it, and that was not said yet."""
 
     def note(self, at: float, what: str, by: str = "monitor", why: str = "") -> None:
         """Add a line to its history."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case, block_seconds, drifted_trace
-from services.monitor.domain.events import Cause, State
+from services.monitor.domain.events import Cause, Harm, State
 from services.monitor.domain.fleet.alike import Direction, cosine, direction, together
 from services.monitor.domain.fleet.board import Board, Plan
 from services.monitor.domain.fleet.patience import believed
@@ -80,10 +80,10 @@ def _home(watch: ModelWatch, board: Board, camera: CameraWatch, plan: Plan | Non
     """The open incident that a camera's alarm is part of, if there is one."""
     if plan is not None:
         return next((c for c in watch.cases if c.plan_id == plan.id), None)
-    unsure = [c for c in watch.cases if c.cause is Cause.LABELS and c.state is not State.CONFIRMED]
-    if unsure and _moving_explain(watch):  # The pictures explain it after all.
-        unsure[0].cause, unsure[0].cameras = Cause.SCENE, []
-        return unsure[0]
+    unsure = next((c for c in watch.cases if c.cause is Cause.LABELS and c.harm is not Harm.CROSSED), None)
+    if unsure is not None and _moving_explain(watch):  # The pictures explain it after all.
+        unsure.cause, unsure.cameras, unsure.one_voice = Cause.SCENE, [], False
+        return unsure
     own = direction(camera)
     found = [(_likeness(watch, board, case, camera, own, policy), case) for case in watch.cases if not case.plan_id]
     best = max(found, key=lambda f: f[0], default=(0.0, None))

@@ -37,7 +37,8 @@ def look(watch: ModelWatch, board: Board, now: float, policy: FleetPolicy) -> It
         return
     for camera in watched:
         if board.plan_for(camera.camera_id, now) is None:
-            _enter(watch, board, camera, now, silent=camera.camera_id in quiet)
+            _enter(watch, camera, now, silent=camera.camera_id in quiet)
+    _rescope(watch, board, now)
     for absence in list(watch.absences):
         back = [name for name, rate in absence.cameras.items() if _is_back(watch, absence, name, rate, now)]
         for name in back:
@@ -50,7 +51,7 @@ def _shortest(watched: Sequence[CameraWatch]) -> float:
     return min((patience(rate) for camera in watched if (rate := camera.rate()) > 0.0), default=0.0)
 
 
-def _enter(watch: ModelWatch, board: Board, camera: CameraWatch, now: float, *, silent: bool) -> None:
+def _enter(watch: ModelWatch, camera: CameraWatch, now: float, *, silent: bool) -> None:
     rate = camera.rate() if silent else floods(camera, now)
     if rate <= 0.0:
         return
@@ -67,8 +68,14 @@ def _enter(watch: ModelWatch, board: Board, camera: CameraWatch, now: float, *, 
     absence.cameras[camera.camera_id] = rate
     absence.faults.append(CameraFault(camera.camera_id, kind, since, before, ""))
     absence.widened_at = now
-    labels = {c.camera_id: board.labels(c.camera_id) for c in watch.watched()}
-    absence.scope = of_cameras(sorted({f.camera_id for f in absence.faults}), labels)
+
+
+def _rescope(watch: ModelWatch, board: Board, now: float) -> None:
+    """What the cameras of those that were widened just now have in common."""
+    widened = [absence for absence in watch.absences if absence.widened_at == now]
+    labels = {c.camera_id: board.labels(c.camera_id) for c in watch.watched()} if widened else {}
+    for absence in widened:
+        absence.scope = of_cameras(sorted({fault.camera_id for fault in absence.faults}), labels)
 
 
 def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float) -> bool:
@@ -83,24 +90,45 @@ def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: f
 
 def _say(watch: ModelWatch, absence: Absence, now: float, policy: FleetPolicy) -> Iterator[Finding]:
     """Once no camera has joined for a while; and the end, of what was told."""
-    over = not absence.cameras
-    if over:
-        watch.absences.remove(absence)
-    if absence.told and not over and absence.widened_at != now:
-        return
-    if not absence.told and (over or now - absence.widened_at < policy.settle_seconds):
-        return
-    first, absence.told = not absence.told, True
-    what = "closed" if over else "opened" if first else "scope"
-    summary = f"{absence.scope}: {_WORDS[absence.kind]}"
-    summary = f"{absence.scope}: over, the cameras send as usual" if over else summary
+    if not absence.cameras:
+        yield from _end(watch, absence, now, "the cameras send as usual")
+    elif not absence.told:
+        if now - absence.widened_at >= policy.settle_seconds:
+            absence.told = True
+            yield from _tell(watch, absence, now, "opened", f"{absence.scope}: {_WORDS[absence.kind]}")
+    elif absence.widened_at == now:
+        absence.note(now, "scope", why=f"{absence.scope}: {_WORDS[absence.kind]}")
+        yield _word(watch, absence, now)
+    elif absence.noted:
+        yield _word(watch, absence, now)
+
+
+def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
+    """Another version has taken over: which cameras send to it is not known yet."""
+    for absence in list(watch.absences):
+        yield from _end(watch, absence, now, f"version {watch.successor} is the champion")
+
+
+def _end(watch: ModelWatch, absence: Absence, now: float, why: str) -> Iterator[Finding]:
+    watch.absences.remove(absence)
+    if absence.told:
+        yield from _tell(watch, absence, now, "closed", f"{absence.scope}: over, {why}")
+
+
+def _tell(watch: ModelWatch, absence: Absence, now: float, what: str, summary: str) -> Iterator[Finding]:
+    """To people, too."""
     absence.note(now, what, why=summary)
-    absence.revision += 1
-    incident = _incident(watch, absence, now if over else 0.0)
-    watch.remember(incident)
-    yield DriftFound(now, "", incident, absence.revision)
-    if what != "scope" and now >= absence.muted_until:
+    yield _word(watch, absence, now, now if what == "closed" else 0.0)
+    if now >= absence.muted_until:
         yield Alert(now, "", derive("alert", absence.id, what), watch.model, absence.id, "ticket", summary, what)
+
+
+def _word(watch: ModelWatch, absence: Absence, now: float, closed_at: float = 0.0) -> DriftFound:
+    """The next revision, as it stands."""
+    absence.revision, absence.noted = absence.revision + 1, False
+    incident = _incident(watch, absence, closed_at)
+    watch.remember(incident)
+    return DriftFound(now, "", incident, absence.revision)
 
 
 def _incident(watch: ModelWatch, absence: Absence, closed_at: float) -> Incident:

@@ -42,6 +42,8 @@ def _of_incident(item: Commanded, watch: ModelWatch) -> None:
         case.acknowledged_at, case.acknowledged_by = item.at, item.by
     else:
         case.muted_until = item.until or inf
+    if isinstance(case, Absence):
+        case.noted = True
     case.note(item.at, what, item.by, item.why)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import log
 
 from services.monitor.domain.case import Case
-from services.monitor.domain.events import Scope, Shape
+from services.monitor.domain.events import Cause, Scope, Shape
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.fleet.scope import explain, quarter
 from services.monitor.domain.labels import Joined, Pair, change_point
@@ -47,7 +47,7 @@ def read_scope(watch: ModelWatch, case: Case, board: Board, now: float) -> None:
 def hears_out(case: Case) -> bool:
     """Whether an incident that would be over waits for more labels, as its wrong ones may be one annotator's."""
     labels = case.risk.current_labels if case.risk else 0.0
-    if not case.one_voice:
+    if case.cause is not Cause.LABELS or not case.one_voice:
         case.heard = 0.0
         return False
     case.heard = case.heard or labels

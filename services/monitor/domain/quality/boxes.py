@@ -13,6 +13,8 @@ import numpy as np
 
 MOST: Final = 1000
 """Boxes on one frame; a frame with more is compared with nothing."""
+MOST_FOUND: Final = 100
+"""Detections of one frame that are kept, best first, as the contract bounds them."""
 LEVELS: Final = tuple((10 + step) / 20 for step in range(10))
 """Intersection over union from which on two boxes are the same: .5, .55 ... .95 (Lin et al., ECCV 2014: COCO)."""
 PIXEL: Final = 256
