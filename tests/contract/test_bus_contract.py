@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from services.common.bus import Delivery, Event, Follow, Stream, Subscription, streamed
+from services.common.bus import Delivery, Event, Follow, Outcome, Stream, Subscription, Topic, abreast, streamed
 from services.common.bus.cloudevents import Raw
 from services.common.bus.deadletter import Letter, read_letter
 from services.common.errors import Conflict, InvalidMessage, PoisonedDelivery, Transient
@@ -365,6 +366,37 @@ async def test_a_stream_that_rests_after_a_silence_misses_nothing(
             await until_said(bus, out, begin + 12)
             await asyncio.sleep(2 * streamed.REST_S)
         assert await texts(bus, out) == words
+
+
+class Timed(Echo):
+    """Also keeps the broker's times of what it heard."""
+
+    def __init__(self, out: Topic[StringValue]) -> None:
+        super().__init__(out)
+        self.times: list[datetime] = []
+
+    async def process(self, unit: int, batch: Sequence[Delivery[Any]]) -> Outcome:
+        self.times += [one.record.timestamp for one in batch]
+        return await super().process(unit, batch)
+
+
+async def test_a_backlog_is_heard_in_the_order_of_time_however_uneven_the_partitions_are(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abreast, "PATIENCE_S", 120.0)
+    topic, out = await house.topic(2), await house.topic(2)
+    long = "x" * 4_000  # More than a fetch of the busy partition.
+    async with house.bus() as writer:
+        for number in range(30):
+            busy = [said(topic, f"{number}/{more}/{long}", "b", partition=0) for more in range(50)]
+            await writer.publish([*busy, said(topic, f"{number}", "q", partition=1)])
+            await asyncio.sleep(0.02)
+    timed, bus = Timed(out), house.bus()
+    bus.stream(Stream((topic,), "echo", timed, scope="all", max_batch=100))
+    async with running(bus):
+        await until(lambda: len(timed.times) == 30 * 51)
+    ahead = [max(timed.times[: place + 1]) - at for place, at in enumerate(timed.times)]
+    assert max(ahead) <= timedelta(milliseconds=abreast.SLACK_MS)
 
 
 async def test_what_is_held_back_comes_again_and_what_is_let_go_does_not(house: House) -> None:

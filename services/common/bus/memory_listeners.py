@@ -6,6 +6,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from services.common.bus.api import Delivery, Follow, Outcome, Position, Record, Stream, Subscription
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from services.common.bus.memory import MemoryBroker, MemoryBus
 
 RETRY_S: Final = 0.01
+_BROKER_TIME: Final = attrgetter("timestamp")
 
 
 class Listener(ABC):
@@ -210,9 +214,8 @@ class MemoryStream(Listener):
                 return False
             _, _, places = self._held[unit]
             most = self._suspects[unit].limit(self._stream.max_batch)
-            records: list[Record] = []
-            for position, offset in places.items():
-                records += self.broker.logs[position][offset : offset + most - len(records)]
+            logs = [self.broker.logs[position][offset : offset + most] for position, offset in places.items()]
+            records = list(islice(merge(*logs, key=_BROKER_TIME), most))
             return await self._tried(unit, records) if records else False
 
     async def _own(self, unit: int) -> bool:

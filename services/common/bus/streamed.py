@@ -135,10 +135,11 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
             for place, records in found.items():
                 unit = self._units.get(self._number(place))
                 if unit is not None:
-                    unit.put(records)
+                    unit.put(place, records)
             check_alive(consumer)
-            for unit in self._units.values():
+            for unit in list(self._units.values()):
                 unit.check()
+                await unit.look()
 
     async def _rest(self) -> None:
         for unit in self._units.values():

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import IllegalStateError, ProducerFenced
 
+from services.common.bus.abreast import Abreast, unread
 from services.common.bus.api import Delivery, Outcome, Position, Record, Stream
 from services.common.bus.cloudevents import Raw, decode
 from services.common.bus.connection import BROKER_ERRORS, close, make_producer, start
 from services.common.bus.deadletter import letter_of
 from services.common.bus.gaps import starts_or_refusal
-from services.common.bus.lanes import Queue
 from services.common.bus.producing import raw_of, send_all
 from services.common.bus.suspects import Progress, Suspects
 from services.common.bus.work import Stopped, backoff, happens, in_hand, note_refusal, rest
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from services.common.bus.kafka import KafkaBus
 
 IDLE_S: Final = 1.0
+AWAITED_S: Final = 0.1
+"""Between two looks while records wait for those of another partition."""
 FENCED_S: Final = 3.0
 """Who is fenced waits so long for the group to take the unit away; if it does not, the unit is taken again."""
 TRANSACTION_MS: Final = 60_000
@@ -63,11 +65,11 @@ class StreamUnit:
         self._suspects = suspects
         self._consumer = consumer
         self._topics = {topic.name: topic for topic in stream.topics}
-        self.queue = Queue(stream.max_batch)
+        self.queue = Abreast(places, stream.max_batch)
         self._progress = Progress()
         self._filled = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._paused = True
+        self._paused = set(places)
         self._resting = False
         self._deliveries: Sequence[Delivery[Any]] = ()
         self.waiting = f"{stream.handler}: unit {number} to be restored"
@@ -75,11 +77,18 @@ class StreamUnit:
 
     # ---- what the runner calls ----
 
-    def put(self, found: Iterable[Any]) -> None:
+    def put(self, place: TopicPartition, found: Iterable[Any]) -> None:
         """Records of one of the unit's partitions, in order."""
-        self.queue.put(found)
+        self.queue.put(place, found)
         self._filled.set()
         self._regulate()
+
+    async def look(self) -> None:
+        """See which partitions have more; of those where nothing waits it does not matter."""
+        if len(self.queue) and not self.waiting:
+            with suppress(IllegalStateError):
+                self.queue.expect(await unread(self._consumer, self._places))
+            self._filled.set()
 
     def rest(self, resting: bool) -> None:
         """Read nothing while it rests."""
@@ -168,7 +177,7 @@ class StreamUnit:
         if reached:
             await self._seek(reached)
         self.queue.clear()
-        self._paused = True
+        self._paused = set(self._places)
         self._regulate()
         self.waiting = ""
         log.info("unit_restored", handler=self._stream.handler, unit=self._number)
@@ -184,7 +193,7 @@ class StreamUnit:
         """Nothing of the step is visible: stop reading, wait, and start over."""
         with suppress(IllegalStateError):
             self._consumer.pause(*self._places)
-        self._paused = True
+        self._paused = set(self._places)
         self.queue.clear()
         self.waiting = f"{self._stream.handler}: {error}"
         BUS_TRANSACTIONS.labels(self._stream.handler, outcome).inc()
@@ -200,12 +209,12 @@ class StreamUnit:
         await rest(delay, self._stopping)
 
     def _regulate(self) -> None:
-        """Pause the partitions while too much waits, or while it rests."""
-        wanted = self.queue.full or self._resting
-        if wanted != self._paused:
-            with suppress(IllegalStateError):
-                (self._consumer.pause if wanted else self._consumer.resume)(*self._places)
-                self._paused = wanted
+        """Pause each partition while too much of it waits, and all while it rests."""
+        wanted = set(self._places) if self._resting else self.queue.full()
+        with suppress(IllegalStateError):
+            self._consumer.pause(*(wanted - self._paused))
+            self._consumer.resume(*(self._paused - wanted))
+            self._paused = wanted
 
     # ---- one step ----
 
@@ -234,14 +243,17 @@ class StreamUnit:
         BUS_RECORDS.labels(self._stream.handler).inc(len(records))
 
     async def _next(self) -> list[Record]:
-        if not len(self.queue) and not self._stopping.is_set():
+        """A batch; empty when the unit is to stop, or nothing has come for a second."""
+        while not self._stopping.is_set():
+            records = self.queue.take(self._suspects.limit(self._stream.max_batch))
+            self._regulate()
+            if records:
+                return records
+            awaited = len(self.queue) > 0
             self._filled.clear()
-            await happens(self._filled, IDLE_S)
-        if self._stopping.is_set():
-            return []
-        records = self.queue.take(self._suspects.limit(self._stream.max_batch))
-        self._regulate()
-        return records
+            if not await happens(self._filled, AWAITED_S if awaited else IDLE_S) and not awaited:
+                break
+        return []
 
     def _decode(self, record: Record) -> Delivery[Any]:
         decoder = self._stream.decode.get(record.topic)

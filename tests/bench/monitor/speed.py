@@ -116,8 +116,7 @@ def rates(samples: Sequence[Any], events: int) -> dict[str, Any]:
         "events_a_cpu_second": count / max(last[1] - half[1], 1e-9),
         "events_a_second": count / max(last[0] - half[0], 1e-9),
         "us_cpu_an_event_all": 1e6 * last[1] / last[3],
-        "mib_at_half": half[2],
-        "mib_at_end": last[2],
+        "mib_by_tenths": [round(next(s[2] for s in samples if s[3] >= last[3] * tenth / 10)) for tenth in range(1, 11)],
     }
 
 

@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.partitioner import murmur2
 from google.protobuf.wrappers_pb2 import StringValue
 from irisloop.topics import CAMERA_PARTITIONS, FRAME_CAPTURED, TOPICS
 
 from services.common.bus import Delivery, Outcome, Record, derive_id, partition_of
+from services.common.bus.abreast import PATIENCE_S, Abreast
 from services.common.bus.assignors import CoPartitioned, OneOwner
 from services.common.bus.backlog import Waiting, share_of
 from services.common.bus.connection import NoiseFilter, instance_id
@@ -57,6 +60,68 @@ def test_ids_derive_from_all_parts_and_their_order() -> None:
 def test_partitions_are_those_of_java_clients() -> None:
     for key in ("gate-1", "dock-7", "ä"):
         assert partition_of(key, 6) == (murmur2(key.encode()) & 0x7FFFFFFF) % 6 == partition_of(f"camera/{key}", 6)
+
+
+# ---- partitions abreast ----
+
+QUIET, BUSY = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+def found(place: TopicPartition, *times: int) -> list[Any]:
+    """As the client gives them: a record of 10 bytes at each time (ms), whose offset is the time."""
+    return [
+        SimpleNamespace(
+            topic=place.topic, partition=place.partition, offset=at, timestamp=at, key=None, value=b"0123456789",
+            headers=(), serialized_value_size=10,
+        )
+        for at in times
+    ]  # fmt: skip
+
+
+def taken(lines: Abreast, most: int | None = None) -> list[tuple[int, int]]:
+    return [(one.partition, one.offset) for one in lines.take(most)]
+
+
+def test_the_earliest_of_all_partitions_goes_first_and_each_keeps_its_order() -> None:
+    lines = Abreast([QUIET, BUSY], 100)
+    lines.put(QUIET, found(QUIET, 1_000, 3_000))
+    lines.put(BUSY, found(BUSY, 1_500, 2_000, 1_990, 3_500))
+    assert taken(lines, 3) == [(0, 1_000), (1, 1_500), (1, 2_000)]
+    assert taken(lines) == [(1, 1_990), (0, 3_000), (1, 3_500)]
+    assert (taken(lines), len(lines), lines.waiting()) == ([], 0, None)
+
+
+def test_a_partition_with_more_on_the_broker_is_waited_for_and_not_for_ever() -> None:
+    now = 0.0
+    lines = Abreast([QUIET, BUSY], 100, lambda: now)
+    lines.put(QUIET, found(QUIET, 1_000, 9_000))
+    lines.put(BUSY, found(BUSY, 900, 1_100))
+    lines.expect({BUSY})
+    assert taken(lines) == [(1, 900), (0, 1_000), (1, 1_100)]  # Its next one may be of 1,100, too.
+    assert (taken(lines), len(lines)) == ([], 1)
+    lines.put(BUSY, found(BUSY, 1_200))
+    assert taken(lines) == [(1, 1_200)]
+    now = PATIENCE_S / 2
+    assert taken(lines) == []
+    now = PATIENCE_S
+    assert taken(lines) == [(0, 9_000)]
+    lines.put(QUIET, found(QUIET, 9_500))
+    lines.expect({BUSY})
+    assert taken(lines) == [(0, 9_500)]
+    lines.put(BUSY, found(BUSY, 9_600))
+    lines.expect({BUSY})
+    lines.put(QUIET, found(QUIET, 9_700))
+    assert taken(lines) == [(1, 9_600)]
+
+
+def test_a_partition_that_runs_ahead_fills_alone() -> None:
+    lines = Abreast([QUIET, BUSY], 4)
+    lines.put(QUIET, found(QUIET, *range(5_000, 5_006)))
+    lines.put(BUSY, found(BUSY, 1, 2, 3))
+    assert lines.full() == {QUIET}
+    assert taken(lines) == [(1, 1), (1, 2), (1, 3), (0, 5_000)]
+    lines.clear()
+    assert (lines.full(), len(lines)) == (set(), 0)
 
 
 # ---- a batch's way to its effect ----
