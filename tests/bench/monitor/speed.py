@@ -28,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -68,7 +69,9 @@ async def written(kafka: KafkaSettings, raws: Iterator[Raw]) -> Counter[int]:
 
 
 async def followed(kafka: KafkaSettings, one: ServiceProcess, handlers: Sequence[str], events: int) -> list[Any]:
-    """(seconds, CPU seconds, resident MiB, records done by the slowest handler) until all are done."""
+    """(seconds, CPU seconds, resident MiB, records done by the slowest handler, records judged late) until all are
+    done.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
     await admin.start()
     samples: list[Any] = []
@@ -80,7 +83,8 @@ async def followed(kafka: KafkaSettings, one: ServiceProcess, handlers: Sequence
         while not samples or samples[-1][3] < events * 0.98:  # The newest records wait for those that may come.
             counts = [await done(admin, handler) for handler in handlers]
             cpu, memory = process.cpu_times(), process.memory_info().rss / 2**20
-            samples.append((time.monotonic() - began, cpu.user + cpu.system, memory, min(counts)))
+            late = await counted(one, "irisloop_monitor_late_total")
+            samples.append((time.monotonic() - began, cpu.user + cpu.system, memory, min(counts), late))
             if time.monotonic() - began > 3600:
                 raise TimeoutError(f"not done: {samples[-1]}; {one.log()}")
             await asyncio.sleep(EVERY_S)
@@ -88,6 +92,13 @@ async def followed(kafka: KafkaSettings, one: ServiceProcess, handlers: Sequence
         one.kill()
         await admin.close()
     return samples
+
+
+async def counted(one: ServiceProcess, name: str) -> int:
+    """What a counter of a process stands at."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        shown = (await client.get(f"http://127.0.0.1:{one.http_port}/metrics")).text
+    return int(next(float(line.split()[-1]) for line in shown.splitlines() if line.startswith(f"{name} ")))
 
 
 async def done(admin: AIOKafkaAdminClient, handler: str) -> int:
@@ -116,6 +127,7 @@ def rates(samples: Sequence[Any], events: int) -> dict[str, Any]:
         "events_a_cpu_second": count / max(last[1] - half[1], 1e-9),
         "events_a_second": count / max(last[0] - half[0], 1e-9),
         "us_cpu_an_event_all": 1e6 * last[1] / last[3],
+        "late": last[4],
         "mib_by_tenths": [round(next(s[2] for s in samples if s[3] >= last[3] * tenth / 10)) for tenth in range(1, 11)],
     }
 
