@@ -22,9 +22,9 @@ from services.common.bus.backlog import Waiting
 from services.common.bus.connection import record_of
 from services.common.bus.lanes import BATCH_BYTES, LANE_BYTES
 
-SLACK_MS: Final = 10
+SLACK_MS: Final = 1
 """A partition goes before another by so much, which makes for longer runs of one."""
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 10.0
 """A partition is waited for so long; then the others go on without it until it has something."""
 
 
@@ -79,6 +79,10 @@ class Abreast:
         for place, line in self._lines.items():
             if place not in unread:
                 line.awaited_since = None
+
+    def is_behind(self) -> bool:
+        """Whether there is more than what is here, which is waited for."""
+        return self._until() < inf
 
     def take(self, most: int | None = None) -> list[Record]:
         """The next batch; empty while a partition has to be waited for."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 IDLE_S: Final = 1.0
 AWAITED_S: Final = 0.1
-"""Between two looks while records wait for those of another partition."""
+"""Between two looks while the partitions have more than is here."""
 FENCED_S: Final = 3.0
 """Who is fenced waits so long for the group to take the unit away; if it does not, the unit is taken again."""
 TRANSACTION_MS: Final = 60_000
@@ -84,11 +84,12 @@ class StreamUnit:
         self._regulate()
 
     async def look(self) -> None:
-        """See which partitions have more; of those where nothing waits it does not matter."""
-        if len(self.queue) and not self.waiting:
+        """See which partitions have more."""
+        if not self.waiting:
             with suppress(IllegalStateError):
                 self.queue.expect(await unread(self._consumer, self._places))
-            self._filled.set()
+            if len(self.queue):
+                self._filled.set()
 
     def rest(self, resting: bool) -> None:
         """Read nothing while it rests."""
@@ -249,9 +250,9 @@ class StreamUnit:
             self._regulate()
             if records:
                 return records
-            awaited = len(self.queue) > 0
+            behind = self.queue.is_behind()
             self._filled.clear()
-            if not await happens(self._filled, AWAITED_S if awaited else IDLE_S) and not awaited:
+            if not await happens(self._filled, AWAITED_S if behind else IDLE_S) and not behind:
                 break
         return []
 
