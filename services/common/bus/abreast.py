@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 from math import inf
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ class _Line:
     bytes: int = 0
     front: int = 0
     awaited_since: float | None = None
+
+
+_NEVER: Final[tuple[float, int, _Line]] = (inf, 0, _Line())
 
 
 class Abreast:
@@ -87,10 +91,14 @@ class Abreast:
     def take(self, most: int | None = None) -> list[Record]:
         """The next batch; empty while a partition has to be waited for."""
         limit = self._max_batch if most is None else min(most, self._max_batch)
+        heads = [(line.waiting[0].timestamp, n, line) for n, line in enumerate(self._lines.values()) if line.waiting]
+        heapify(heads)
+        until = self._until()
         batch: list[Record] = []
         size = 0
-        while len(batch) < limit and size < BATCH_BYTES and (found := self._earliest()) is not None:
-            line, last = found
+        while heads and heads[0][0] <= until and len(batch) < limit and size < BATCH_BYTES:
+            _, number, line = heads[0]
+            last = min(until, min(heads[1:3], default=_NEVER)[0] + SLACK_MS)
             waiting = line.waiting
             while waiting and waiting[0].timestamp <= last and len(batch) < limit and size < BATCH_BYTES:
                 one = waiting.popleft()
@@ -98,6 +106,11 @@ class Abreast:
                 line.bytes -= one.serialized_value_size
                 size += one.serialized_value_size
                 batch.append(record_of(one))
+            if waiting:
+                heapreplace(heads, (waiting[0].timestamp, number, line))
+            else:
+                heappop(heads)
+                until = self._until()
         self._in_hand = batch[0] if batch else None
         return batch
 
@@ -113,15 +126,6 @@ class Abreast:
             if now - line.awaited_since < PATIENCE_S:
                 until = min(until, line.front + SLACK_MS)
         return until
-
-    def _earliest(self) -> tuple[_Line, float] | None:
-        """The line whose turn it is, and up to when (ms); None while another has to be waited for."""
-        until = self._until()
-        heads = sorted((line.waiting[0].timestamp, place) for place, line in self._lines.items() if line.waiting)
-        if not heads or heads[0][0] > until:
-            return None
-        following = heads[1][0] if len(heads) > 1 else inf
-        return self._lines[heads[0][1]], min(following + SLACK_MS, until)
 
     def waiting(self) -> Waiting | None:
         """What waits, the batch in hand included; None when nothing does."""
