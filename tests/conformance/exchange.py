@@ -15,7 +15,7 @@ from tests.conformance.messages import class_of
 from tests.conformance.reduction import Record, http_record, message_record
 
 SERVICE: Final = "/inference.GRPCInferenceService/"
-TIMEOUT_S: Final = 30
+TIMEOUT_S: Final = 120
 STREAMED: Final = "ModelStreamInfer"
 DEAD: Final[Record] = {"code": "SERVER DIED"}
 COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}

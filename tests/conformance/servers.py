@@ -19,7 +19,7 @@ from tests.conformance.peers.triton import Triton, free_ports, live
 
 REPOSITORY: Final = Path(__file__).parents[2]
 START_S: Final = 120
-STOP_S: Final = 30
+STOP_S: Final = 60
 PYGRPC: Final = "irisloop-pygrpc"
 
 
@@ -199,6 +199,6 @@ class _Loaded(AbstractContextManager[Server]):
 
 def _index(address: str) -> list[dict[str, str]]:
     request = urllib.request.Request(f"http://{address}/v2/repository/index", data=b"", method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         found: list[dict[str, str]] = json.loads(answer.read())
     return found

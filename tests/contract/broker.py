@@ -15,7 +15,7 @@ from services.local.kafka import EmbeddedKafka
 from services.local.settings import LocalSettings
 from tests.ports import free_port
 
-START_S = 60.0
+START_S = 120.0
 
 
 class Broker:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from collections.abc import Iterator
 
 import pytest
 
 from tests.contract.broker import Broker
 from tests.contract.houses import House, KafkaHouse, MemoryHouse
+from tests.leftovers import leftovers
+
+__all__ = ["leftovers"]
 
 
 @pytest.fixture(scope="session")
@@ -21,17 +22,6 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield broker
     finally:
         broker.kill()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def leftovers() -> Iterator[None]:
-    """aiokafka may make a connection while its client is being closed, and nobody closes that one: it is collected
-    here, before a test of another module is blamed for it.
-    """
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -26,9 +26,9 @@ from services.common.bus import (
 )
 from services.common.bus.cloudevents import Raw
 from tests.contract.broker import Broker
+from tests.waiting import until
 
 AT = datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-PATIENCE_S = 120.0
 
 
 class AnyBus(Bus, Protocol):
@@ -109,13 +109,6 @@ class KafkaHouse:
 def said(topic: Topic[StringValue], words: str, key: str = "", ce_id: str = "", partition: int | None = None) -> Any:
     """An event."""
     return Event(topic, key or words, StringValue(value=words), ce_id or f"id-{words}", AT, partition=partition)
-
-
-async def until(condition: Callable[[], Any], seconds: float = PATIENCE_S) -> None:
-    """Poll until the condition holds; fails after a bound."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

@@ -18,7 +18,8 @@ from services.common.bus import Follow, KafkaBus, Stream, Subscription
 from services.common.bus.shared import SharedConsumer
 from services.common.errors import Unavailable
 from tests.contract.broker import Broker
-from tests.contract.houses import PATIENCE_S, AnyBus, Echo, Hearer, KafkaHouse, running, said, texts, until
+from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -88,7 +89,7 @@ async def test_everything_rides_through_a_killed_broker(fragile: Broker) -> None
         await until(lambda: len(heard.words) > 100)
         for _ in range(2):
             fragile.kill()
-            await until(lambda: writer.waiting_for() != "", 20)
+            await until(lambda: writer.waiting_for() != "")
             await asyncio.sleep(4)
             await asyncio.to_thread(fragile.start)
             await grown(heard, 100)

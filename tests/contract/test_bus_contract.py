@@ -15,7 +15,8 @@ from services.common.bus.cloudevents import Raw
 from services.common.bus.deadletter import Letter, read_letter
 from services.common.errors import Conflict, InvalidMessage, PoisonedDelivery, Transient
 from services.common.telemetry import bind_trace, current_traceparent, trace_id
-from tests.contract.houses import AT, AnyBus, Echo, Hearer, House, letters_of, running, said, texts, until
+from tests.contract.houses import AT, AnyBus, Echo, Hearer, House, letters_of, running, said, texts
+from tests.waiting import PATIENCE_S, until
 
 TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
@@ -113,7 +114,7 @@ async def test_a_stop_does_not_wait_for_what_never_passes_and_loses_nothing(hous
     topic, hearer = await house.topic(1), Hearer()
     bus, later = house.bus(), house.bus()
     bus.subscribe(Subscription(topic, "hear", Hearer(fail)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         async with running(bus):
             await bus.publish([said(topic, "a")])
             await until(lambda: "never" in bus.waiting_for())
@@ -159,6 +160,7 @@ async def test_one_poisoned_delivery_is_kept_and_the_others_take_effect(house: H
     async with running(bus):
         await bus.publish([said(topic, word, "k") for word in ("a", "bad", "b")])
         await until(lambda: hearer.words == ["a", "b"])
+        await until_letters(bus, topic, 1)
         (record,) = await letters_of(bus, topic)
     letter = read_letter(record)
     assert (letter.reason, letter.error, letter.service, letter.handler) == ("BAD", "it is bad", "one", "hear")
@@ -187,7 +189,7 @@ async def test_a_bug_that_meets_some_is_cut_out_by_halves(house: House) -> None:
 
 
 async def until_letters(bus: AnyBus, topic: Any, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await letters_of(bus, topic)) < count:
             await asyncio.sleep(0.05)
 
@@ -312,7 +314,7 @@ async def test_a_step_is_seen_whole_or_not_at_all(house: House) -> None:
 
 
 async def until_said(bus: AnyBus, topic: Any, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while len(await texts(bus, topic)) < count:
             await asyncio.sleep(0.05)
 

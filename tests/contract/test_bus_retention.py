@@ -16,9 +16,10 @@ from services.common.bus import Bus, Delivery, Outcome, Position, Stream, Subscr
 from services.common.bus.handover import take_over
 from services.common.metrics import BUS_LOST, BUS_REFUSED
 from tests.contract.broker import Broker
-from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, until
+from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said
+from tests.waiting import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("way", ["shared", "stream"])

@@ -10,12 +10,14 @@ import pytest
 
 from services.common.bus import Stream, Subscription
 from tests.contract.broker import Broker
-from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts, until
+from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 STEADY_S = 4.0
 """Some heartbeats, of one a second."""
-STOP_S = 9.0
+STOP_S = 18.0
+"""Less than a partition that is given up may take, 20 s: nothing is waited for."""
 
 
 def blames(bus: AnyBus) -> bool:
@@ -41,7 +43,7 @@ async def test_the_older_of_two_streams_waits_until_the_newer_one_ended(kafka: B
         bus.stream(Stream((heard,), "echo", Echo(told)))
 
     async def all_told(count: int) -> list[str]:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := await texts(first, told)) < count:
                 await asyncio.sleep(0.1)
         return found

@@ -14,8 +14,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from services.common.bus.topics import Applied, apply, wanted_topics
 from services.common.errors import Conflict
 from tests.contract.broker import Broker
+from tests.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 T = TypeVar("T")
 FRAMES = "irisloop.ingest.frame.captured.v1"
@@ -47,7 +48,7 @@ async def _set(admin: AIOKafkaAdminClient, topic: str, settings: Mapping[str, st
 
 async def _until(ask: Callable[[], Awaitable[T]], expected: Callable[[T], bool]) -> T:
     """The broker answers from a copy of its metadata that comes a moment later; fails after a bound."""
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(PATIENCE_S):
         while not expected(answer := await ask()):
             await asyncio.sleep(0.05)
     return answer
@@ -55,13 +56,16 @@ async def _until(ask: Callable[[], Awaitable[T]], expected: Callable[[T], bool])
 
 async def test_the_second_time_nothing_is_left_to_do(admin: AIOKafkaAdminClient) -> None:
     first = await apply(admin.settings)
-    assert sorted(first.created) == sorted(topic.name for topic in wanted_topics())
+    wanted = {topic.name for topic in wanted_topics()}
+    assert sorted(first.created) == sorted(wanted)
+    await _until(admin.list_topics, wanted.issubset)
     assert await apply(admin.settings) == Applied([], [], [])
 
 
 async def test_declared_settings_come_back_and_an_operators_own_stay(admin: AIOKafkaAdminClient) -> None:
     await apply(admin.settings)
-    declared = await _own_settings(admin, FRAMES)
+    (frames,) = (topic for topic in wanted_topics() if topic.name == FRAMES)
+    declared = await _until(lambda: _own_settings(admin, FRAMES), lambda own: frames.config.items() <= own.items())
     await _set(admin, FRAMES, {**declared, "retention.ms": "1000", "segment.bytes": "1048576"})
     await _until(lambda: _own_settings(admin, FRAMES), lambda own: own["retention.ms"] == "1000")
     assert (await apply(admin.settings)).changed == [FRAMES]

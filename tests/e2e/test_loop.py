@@ -84,13 +84,13 @@ async def all_predicted(bootstrap: str, count: int) -> bool:
 
 
 async def has_champion(deployment: Supervisor) -> bool:
-    async with httpx.AsyncClient(base_url=deployment.url("registry")) as http:
+    async with httpx.AsyncClient(base_url=deployment.url("registry"), timeout=60) as http:
         models: Sequence[dict[str, Any]] = (await http.get("/api/v1/models")).json()["models"]
     return any(alias["name"] == "champion" for model in models for alias in model["aliases"])
 
 
 async def is_watched(deployment: Supervisor) -> bool:
-    async with httpx.AsyncClient(base_url=deployment.url("monitor")) as http:
+    async with httpx.AsyncClient(base_url=deployment.url("monitor"), timeout=60) as http:
         return bool((await http.get("/api/v1/status")).json()["models"])
 
 
@@ -106,7 +106,7 @@ async def test_a_model_trained_from_imported_labels_predicts_every_frame_once_th
         await apis.start_run(up, "shapes", 1)
         await wait_until("a champion", lambda: has_champion(up))
         await apis.bind(up, "shapes")
-        await wait_live(up.address("serving"), "shapes", 60.0)
+        await wait_live(up.address("serving"), "shapes", PATIENCE_S)
         client = InferenceClient(up.address("serving"), "shapes", images[:8, None], 10.0)
         calling = asyncio.create_task(client.run())
         live = images[IMAGES:]

@@ -23,7 +23,7 @@ from services.local.kafka import EmbeddedKafka
 from services.local.settings import LocalSettings
 from tests.ports import free_port
 
-START_S = 90.0
+START_S = 120.0
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -157,7 +157,7 @@ class IngestProcess:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
 
 @asynccontextmanager

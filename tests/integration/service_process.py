@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from services.common.settings import KafkaSettings
-from tests.integration.ingest_house import REPOSITORY
+from tests.integration.ingest_house import REPOSITORY, START_S
 from tests.ports import free_port
 
 
@@ -57,7 +57,7 @@ class ServiceProcess:
 
     async def ready(self) -> None:
         """Wait until it says that it is ready."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + START_S
         async with httpx.AsyncClient() as client:
             while time.monotonic() < deadline:
                 assert self.process is not None

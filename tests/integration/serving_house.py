@@ -21,9 +21,10 @@ from services.common.bus import Bus
 from services.common.settings import KafkaSettings
 from tests.integration.ingest_house import REPOSITORY
 from tests.ports import free_port
+from tests.waiting import until
 
 PARTITIONS = 6
-START_S = 90.0
+START_S = 120.0
 
 
 @dataclass
@@ -94,13 +95,23 @@ class ServingProcess:
 
     async def bind(self, model: str, role: str, *cameras: str) -> None:
         """As `irisloop models bind` does."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             body = {"cameras": list(cameras)}
             (await client.put(f"{self.url}/api/v1/bindings/{model}/{role}", json=body)).raise_for_status()
 
+    async def knows(self, *models: str) -> None:
+        """Wait until it has read the bindings of these models, which another replica may have been told."""
+
+        async def read() -> bool:
+            async with httpx.AsyncClient(timeout=60) as client:
+                found = (await client.get(f"{self.url}/api/v1/bindings")).json()["bindings"]
+            return set(models) <= {one["model"] for one in found}
+
+        await until(read, what=f"the bindings of {models}")
+
     async def revision(self, model: str) -> int:
         """The alias revision that it follows, 0 when there is none."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             models = (await client.get(f"{self.url}/api/v1/models")).json()["models"]
             return next((one["revision"] for one in models if one["model"] == model), 0)
 
@@ -114,7 +125,7 @@ class ServingProcess:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
 
 @asynccontextmanager
@@ -140,6 +151,8 @@ async def predictions(bus: Bus) -> list[pb.Prediction]:
 
 async def followed(serving: ServingProcess, model: str, revision: int) -> None:
     """Wait until it follows that revision."""
-    async with asyncio.timeout(START_S):
-        while await serving.revision(model) < revision:
-            await asyncio.sleep(0.05)
+
+    async def reached() -> bool:
+        return await serving.revision(model) >= revision
+
+    await until(reached, START_S, what=lambda: f"revision {revision} of {model}: {serving.log.read_text()[-3000:]}")

@@ -11,6 +11,7 @@ from services.monitor.domain.sql import Limits
 from services.monitor.inbound.sql import SqlFront, serve
 from services.monitor.outbound.clickhouse import ClickHouse
 from services.monitor.outbound.embedded import EmbeddedReader
+from tests.waiting import PATIENCE_S
 
 LIMITS = Limits(seconds=2.0, rows=10_000, memory_mb=256)
 
@@ -22,7 +23,7 @@ async def answering(warehouse: ClickHouse, limits: Limits = LIMITS, password: st
     async with EmbeddedReader(warehouse.path, limits) as engine:
         serving = asyncio.create_task(serve(SqlFront(engine, password), "127.0.0.1", 0, port.set_result))
         try:
-            yield await asyncio.wait_for(port, 10)
+            yield await asyncio.wait_for(port, PATIENCE_S)
         finally:
             serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):

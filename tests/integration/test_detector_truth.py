@@ -31,8 +31,9 @@ from services.monitor.queries import Reader
 from services.serving.domain.bindings import Binding
 from tests.unit.monitor.worlds import policy
 from tests.unit.serving import detectors, tiny
-from tests.unit.serving.house import asset, serving, until
+from tests.unit.serving.house import asset, serving
 from tests.unit.serving.test_stream import bind, predicted
+from tests.waiting import until
 
 Place = tuple[int, int, int, int]
 FRAMES = 40

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,8 +18,9 @@ from services.local.jars import class_path
 from services.local.kafka import METADATA_LOG, EmbeddedKafka
 from services.local.ports import free_port
 from services.local.settings import LocalSettings
+from tests.waiting import PATIENCE_S, wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 LARGE = 9 << 20
 
@@ -45,11 +45,8 @@ def running(kafka: EmbeddedKafka, jars: list[Path]) -> Iterator[subprocess.Popen
     with (kafka.folder / "log").open("ab") as log:
         process = subprocess.Popen(kafka.command(jars), env=kafka.environment(), stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60.0
-        while not answers(kafka.port):
-            assert process.poll() is None, (kafka.folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: process.poll() is not None or answers(kafka.port), what="Kafka")
+        assert process.poll() is None, (kafka.folder / "log").read_text()
         yield process
     finally:
         process.kill()
@@ -87,7 +84,7 @@ async def values_of(kafka: EmbeddedKafka, topic: str, count: int) -> list[bytes]
         isolation_level="read_committed",
         max_partition_fetch_bytes=12 << 20,
     )
-    async with asyncio.timeout(30.0), consumer:
+    async with asyncio.timeout(PATIENCE_S), consumer:
         return [(await consumer.getone()).value for _ in range(count)]
 
 

@@ -23,8 +23,9 @@ from services.common.bus.deadletter import letters, replay
 from services.common.settings import CommonSettings, KafkaSettings
 from tests.integration.ingest_house import IngestProcess, running_ingest, running_kafka
 from tests.unit.ingest.pictures import encoded, jpeg, jpeg_that_declares, png_that_declares
+from tests.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
 PARTITIONS = 6
 JPEG = [("content-type", b"image/jpeg")]
@@ -69,7 +70,7 @@ async def all_of(bus: KafkaBus, topic: Topic[Any]) -> list[Record]:
     return [record for number in range(PARTITIONS) for record in await bus.read(topic, number)]
 
 
-async def eventually(count: Any, wanted: int, seconds: float = 60.0) -> int:
+async def eventually(count: Any, wanted: int, seconds: float = PATIENCE_S) -> int:
     """Poll until the count is reached, then look once more after a moment: too many is as wrong as too few."""
     found = -1
     with suppress(TimeoutError):
@@ -132,7 +133,7 @@ async def test_every_malformed_frame_is_a_rejection_or_a_dead_letter_and_good_on
         "CONTENT_TYPE_UNKNOWN": 100,
     }
     assert sorted(letter.record.value for letter in dead) == sorted(bad[n][1] for n in range(1_200) if n % 12 >= 8)
-    async with httpx.AsyncClient(base_url=ingest.url) as client:
+    async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client:
         listed = (await client.get("/api/v1/rejections", params={"limit": 1})).json()
         assert listed["counts"] == reasons
     kept = {path.read_bytes() for path in (ingest.home / "objects" / "sha256").rglob("*") if path.is_file()}
@@ -145,7 +146,7 @@ async def test_every_malformed_frame_is_a_rejection_or_a_dead_letter_and_good_on
         return len(await all_of(bus, ASSET_STORED))
 
     assert await eventually(stored, 1) == 1
-    async with httpx.AsyncClient(base_url=ingest.url) as client:
+    async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client:
         (asset,) = (await client.get("/api/v1/assets")).json()["assets"]
         assert (await client.get(f"/api/v1/assets/{asset['id']}/content")).content == good
 
@@ -170,7 +171,7 @@ async def test_a_replayed_dead_letter_takes_effect_once(
         return len(await all_of(bus, ASSET_STORED))
 
     assert await eventually(stored, 1) == 1
-    async with httpx.AsyncClient(base_url=ingest.url) as client:
+    async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client:
         (asset,) = (await client.get("/api/v1/assets")).json()["assets"]
     assert datetime.fromisoformat(asset["captured_at"]) == record.first_seen, "not the time of the replay"
 
@@ -199,9 +200,12 @@ async def test_kills_in_the_middle_of_a_stream_lose_and_double_nothing(
 
     assert await eventually(distinct, 2700) == 2700
     assert await stored() >= 2700
-    rejected = {record.header("ce_id") for record in await all_of(bus, FRAME_REJECTED)}
-    assert len(rejected) == 300
-    async with httpx.AsyncClient(base_url=ingest.url) as client:
+
+    async def rejected() -> int:
+        return len({record.header("ce_id") for record in await all_of(bus, FRAME_REJECTED)})
+
+    assert await eventually(rejected, 300) == 300
+    async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client:
         cameras = (await client.get("/api/v1/cameras")).json()["cameras"]
         assert sum(camera["frames"] for camera in cameras) == 2700
         counts = (await client.get("/api/v1/rejections", params={"limit": 1})).json()["counts"]
@@ -214,7 +218,7 @@ async def test_kills_in_the_middle_of_a_stream_lose_and_double_nothing(
 async def _listed(ingest: IngestProcess) -> set[str]:
     ids: list[str] = []
     cursor = ""
-    async with httpx.AsyncClient(base_url=ingest.url) as client:
+    async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client:
         while True:
             page = (await client.get("/api/v1/assets", params={"limit": 1000, "cursor": cursor})).json()
             ids += [asset["id"] for asset in page["assets"]]
@@ -228,7 +232,7 @@ async def test_an_ingest_without_kafka_waits_and_says_so(tmp_path: Path) -> None
     ingest = IngestProcess(tmp_path / "home", KafkaSettings(bootstrap_servers="127.0.0.1:1"))
     ingest.start()
     try:
-        async with httpx.AsyncClient(base_url=ingest.url) as client, asyncio.timeout(60):
+        async with httpx.AsyncClient(base_url=ingest.url, timeout=60) as client, asyncio.timeout(PATIENCE_S):
             while "Kafka" not in await _waiting_for(client):
                 await asyncio.sleep(0.1)
         assert ingest.stop() == 0

@@ -27,13 +27,14 @@ from services.labeling import codec
 from tests.integration.ingest_house import REPOSITORY, running_kafka
 from tests.ports import free_port
 from tests.unit.labeling.world import CLASSES, START, asset, predicted, stored, stream
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from irisloop.labeling.v1.labeling_pb2_grpc import LabelingServiceAsyncStub as Stub
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
-READY_S = 90.0
+READY_S = 120.0
 FRAMES = 200
 IMPORTED = 4_000
 
@@ -66,7 +67,7 @@ class LabelingProcess:
                 command, env=environment, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT
             )
         async with httpx.AsyncClient() as client:
-            await until(lambda: self._is_ready(client), "labeling to be ready")
+            await until(lambda: self._is_ready(client), READY_S, what="labeling, ready,", pause_s=0.1)
 
     async def _is_ready(self, client: httpx.AsyncClient) -> bool:
         assert self.process is not None
@@ -86,14 +87,6 @@ class LabelingProcess:
         """A client that finds it again after a restart."""
         async with channel(f"127.0.0.1:{self.grpc_port}") as connection:
             yield labeling_pb2_grpc.LabelingServiceStub(connection)
-
-
-async def until(look: Callable[[], Awaitable[bool]], what: str, seconds: float = READY_S) -> None:
-    """Poll, with a bound."""
-    deadline = time.monotonic() + seconds
-    while not await look():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        await asyncio.sleep(0.1)
 
 
 async def insist(method: Callable[..., Awaitable[Any]], request: Any) -> Any:
@@ -177,7 +170,7 @@ async def test_no_label_is_lost_or_said_twice_by_kills_at_work(labeling: Labelin
         async def all_asked() -> bool:
             return bool((await insist(stub.ListTasks, pb.ListTasksRequest(limit=1))).counts["open"] == FRAMES)
 
-        await until(all_asked, "a task for every frame")
+        await until(all_asked, what="a task for every frame", pause_s=0.1)
         wanted = pb.RequestDatasetVersionRequest(request_id="r-1", dataset="garments", labels_wanted=FRAMES)
         wanted.labels_since.CopyFrom(codec.timestamp(START))
         assert not (await insist(stub.RequestDatasetVersion, wanted)).HasField("version")
@@ -186,7 +179,7 @@ async def test_no_label_is_lost_or_said_twice_by_kills_at_work(labeling: Labelin
         async def is_cut() -> bool:
             return bool((await insist(stub.RequestDatasetVersion, wanted)).HasField("version"))
 
-        await until(is_cut, "the version")
+        await until(is_cut, what="the version", pause_s=0.1)
         version = (await insist(stub.RequestDatasetVersion, wanted)).version
         assert (version.version, version.condition_labels) == (1, FRAMES)
         assert sum(split.assets for split in version.splits) == IMPORTED + FRAMES
@@ -194,5 +187,6 @@ async def test_no_label_is_lost_or_said_twice_by_kills_at_work(labeling: Labelin
         async def all_said() -> bool:
             return len(set(await identities(bus, ANNOTATION_CONFIRMED))) == IMPORTED + FRAMES
 
-        await until(all_said, "an event for every label")
+        await until(all_said, what="an event for every label", pause_s=0.1)
+        await until(lambda: identities(bus, DATASET_VERSION_CREATED), what="the version's event", pause_s=0.1)
         assert len(set(await identities(bus, DATASET_VERSION_CREATED))) == 1

@@ -23,8 +23,9 @@ from services.local.supervisor import Supervisor
 from services.monitor.domain.notices import AnyTarget, Notice, Webhook
 from services.monitor.inbound import notices
 from tests.contract.houses import running
+from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 NOW = datetime.now(UTC)
 
 
@@ -36,7 +37,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[CommonSettings]:
         kafka_port=port, kafka_controller_port=free_port({port}), min_free_mb=1, common=CommonSettings(home=tmp_path)
     )
     async with Supervisor(local, only=[], embed_kafka=True) as supervisor:
-        await supervisor.wait_ready(90)
+        await supervisor.wait_ready(120)
         yield CommonSettings(home=tmp_path, kafka=KafkaSettings(bootstrap_servers=supervisor.bootstrap_servers))
 
 
@@ -59,7 +60,7 @@ async def tell_one(broker: CommonSettings) -> None:
     async with running(bus):
         value = monitor_pb2.AlertRaised(id="alert", model="shoes", severity="page")
         await bus.publish([Event(ALERT_RAISED, "shoes", value, ce_id="alert", ce_time=NOW)])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await told.wait()
 
 
@@ -72,9 +73,7 @@ async def test_lag_and_predictions_are_read_from_the_broker(broker: CommonSettin
         await bus.publish([Event(ASSET_STORED, v.asset.id, v, ce_id=v.asset.id, ce_time=NOW) for v in stored])
 
     async with LagReader(broker.kafka.bootstrap_servers, broker) as reader:
-        groups = await reader.by_group()
-        for _ in range(20):  # a broker that has just started may not know its groups yet
-            groups = groups or await reader.by_group()
+        groups = await until(reader.by_group)  # a broker that has just started may not know its groups yet
         lags = {(group.service, group.handler, group.topic): group.lag for group in groups}
         assert lags["serving", "predict-assets", ASSET_STORED.name] == 12
         assert lags["labeling", "draw-tasks", PREDICTION_MADE.name] == 13
@@ -82,8 +81,12 @@ async def test_lag_and_predictions_are_read_from_the_broker(broker: CommonSettin
 
         assert ("monitor", "tell-hook", ALERT_RAISED.name) not in lags
         await tell_one(broker)
-        later = {(group.service, group.handler): group.lag for group in await reader.by_group()}
-        assert later["monitor", "tell-hook"] == 0
+
+        async def later() -> dict[tuple[str, str], int]:
+            return {(group.service, group.handler): group.lag for group in await reader.by_group()}
+
+        lags_later = await until(later)
+        assert lags_later["monitor", "tell-hook"] == 0
 
     topic = PredictionTopic(broker)
     found = await topic.by_id("p-gate-7")

@@ -14,12 +14,13 @@ from services.common.bus.handover import place_of
 from services.common.metrics import BUS_LOST, BUS_REFUSED
 from services.common.settings import CommonSettings, KafkaSettings
 from services.monitor.inbound.stream import HANDLER
-from tests.integration.test_monitor_rebuild import at_rest, command, forget, kafka, live, monitor, rows, until
+from tests.integration.test_monitor_rebuild import at_rest, command, forget, kafka, live, monitor, rows
 from tests.unit.monitor.test_stream import drifting
+from tests.waiting import until
 
 __all__ = ["kafka"]
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 STORED = "store-predictions"
 

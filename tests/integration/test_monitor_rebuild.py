@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from irisloop.topics import PREDICTION_MADE, SNAPSHOT_TAKEN
 
-from services.common.bus import Event, KafkaBus
+from services.common.bus import Event, KafkaBus, Position, Topic
 from services.common.bus.handover import place_of
 from services.common.settings import CommonSettings, KafkaSettings
 from services.local.cli.app import run
@@ -31,8 +31,9 @@ from services.monitor.outbound.recording import KafkaSource
 from tests.integration.ingest_house import running_kafka
 from tests.unit.monitor.test_stream import drifting
 from tests.unit.monitor.worlds import policy
+from tests.waiting import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -42,6 +43,7 @@ class House:
     bus: KafkaBus
     judge: Judge
     warehouse: ClickHouse
+    kafka: KafkaSettings
 
     def heard(self) -> int:
         return self.judge.look(lambda e: e.taken + sum(one.item is not None for one in e.gate.waiting))
@@ -66,16 +68,10 @@ async def monitor(home: Path, kafka: KafkaSettings, *, ready: bool = True) -> As
         running = asyncio.create_task(bus.run())
         await until(lambda: not ready or not bus.waiting_for())
         try:
-            yield House(bus, judge, warehouse)
+            yield House(bus, judge, warehouse, kafka)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-
-
-async def until(done: Callable[[], Any], seconds: float = 60.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not done():
-            await asyncio.sleep(0.05)
 
 
 async def live(house: House, batches: Sequence[Sequence[Event[Any]]]) -> None:
@@ -91,13 +87,41 @@ async def live(house: House, batches: Sequence[Sequence[Event[Any]]]) -> None:
 
 async def at_rest(house: House) -> None:
     """Everything is judged, and every word of it is in its table."""
-    await until(lambda: house.judge.look(lambda e: not e.gate.waiting))
-    async with asyncio.timeout(60):
-        while (await house.warehouse.query("SELECT count() FROM predictions"))[0][0] < house.judge.look(
-            lambda e: e.models["m"].seen
-        ):
-            await asyncio.sleep(0.1)
-        await asyncio.sleep(3.0)  # the last words' batches linger for a second
+    before: dict[Position, int] = {}
+
+    async def quiet() -> bool:
+        nonlocal before
+        if house.judge.look(lambda e: e.gate.waiting):
+            return False
+        now = {place: end for topic, *_ in analytics.stored() for place, end in (await ends_of(house, topic)).items()}
+        same, before = now == before, now
+        made = {place: end for place, end in now.items() if place[0] == PREDICTION_MADE.name}
+        return same and await all_stored(house, now) and await reached(house, HANDLER, made)
+
+    await until(quiet, what="rest", pause_s=1.0)
+
+
+async def ends_of(house: House, topic: Topic[Any]) -> dict[Position, int]:
+    """The offset behind the last record of each partition that has any."""
+    found = {}
+    for number in range(await house.bus.partitions(topic)):
+        if records := await house.bus.read(topic, number, last=1):
+            found[topic.name, number] = records[-1].offset + 1
+    return found
+
+
+async def all_stored(house: House, ends: Mapping[Position, int]) -> bool:
+    """Whether analytics have come to these ends."""
+    for topic, handler, *_ in analytics.stored():
+        if not await reached(house, handler, {at: end for at, end in ends.items() if at[0] == topic.name}):
+            return False
+    return True
+
+
+async def reached(house: House, handler: str, ends: Mapping[Position, int]) -> bool:
+    """Whether a handler's group has committed so far."""
+    _, place = await place_of(house.kafka, "monitor", handler)
+    return all(place.get(at, 0) >= end for at, end in ends.items())
 
 
 async def rows(warehouse: ClickHouse) -> dict[str, list[tuple[object, ...]]]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import sqlalchemy as sa
 from irisloop.ingest.v1 import ingest_pb2
 from irisloop.topics import CAMERA_CHANGED
@@ -21,6 +22,7 @@ from irisloop.topics import CAMERA_CHANGED
 from services.common.bus.api import Bus, Event
 from services.common.database import Database, sqlite_url
 from services.common.outbox import OutboxRelay, enqueue, outbox_tables
+from tests.waiting import wait_until
 
 ROUNDS = 3
 METADATA = sa.MetaData()
@@ -76,12 +78,11 @@ def facts(home: Path) -> list[str]:
 
 def wait_for_growth(home: Path) -> None:
     (home / "db").mkdir(exist_ok=True)
-    before, deadline = len(facts(home)), time.monotonic() + 30
-    while len(facts(home)) < before + 20:
-        assert time.monotonic() < deadline, "no fact was written"
-        time.sleep(0.02)
+    before = len(facts(home))
+    wait_until(lambda: len(facts(home)) >= before + 20, what="a fact")
 
 
+@pytest.mark.timeout(600)
 def test_two_replicas_killed_again_and_again_lose_nothing_and_invent_nothing(tmp_path: Path) -> None:
     dice = random.Random(7)
     for _ in range(ROUNDS):
@@ -92,9 +93,9 @@ def test_two_replicas_killed_again_and_again_lose_nothing_and_invent_nothing(tmp
         finally:
             for replica in replicas:
                 replica.kill()
-                replica.wait(10)
+                replica.wait(60)
     last = start(tmp_path, writing=False)
-    assert last.wait(30) == 0
+    assert last.wait(200) == 0
     published = (tmp_path / "published").read_text().splitlines()
     once = list(dict.fromkeys(published))
     assert once == facts(tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from services.common.settings import CommonSettings, KafkaSettings
 from tests.integration.ingest_house import running_kafka
 from tests.integration.service_process import ServiceProcess
 from tests.unit.registry.world import FIRST, aliases_of, better, finished, report, run
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -60,10 +60,11 @@ async def said(bus: KafkaBus, topic: Topic[Any]) -> list[Delivery[Any]]:
 
 async def judged(bus: KafkaBus, wanted: int) -> list[Delivery[pb.VersionJudged]]:
     """What was judged, once as many runs were and a moment has passed: one too many is as wrong as one too few."""
-    deadline = time.monotonic() + 60
-    while len({one.ce_id for one in await said(bus, VERSION_JUDGED)}) < wanted:
-        assert time.monotonic() < deadline, f"{len(await said(bus, VERSION_JUDGED))} of {wanted} judgements"
-        await asyncio.sleep(0.1)
+
+    async def enough() -> bool:
+        return len({one.ce_id for one in await said(bus, VERSION_JUDGED)}) >= wanted
+
+    await until(enough, what=f"the last of {wanted} judgements", pause_s=0.1)
     await asyncio.sleep(0.5)
     return await said(bus, VERSION_JUDGED)
 
@@ -107,8 +108,24 @@ async def test_kills_while_runs_finish_judge_each_run_once_and_leave_nothing_by_
     await check_history(registry, bus, once)
 
 
+async def all_published(registry: ServiceProcess, bus: KafkaBus) -> bool:
+    """Whether each model's last map and all of its moves have gone out."""
+    maps = {one.value.model: aliases_of(one.value) for one in await said(bus, ALIASES_PUBLISHED)}
+    moves = {one.value.move.id for one in await said(bus, ALIAS_MOVED)}
+    async with channel(f"127.0.0.1:{registry.grpc_port}") as connection:
+        stub = registry_pb2_grpc.RegistryServiceStub(connection)
+        for model in MODELS:
+            stored = (await call(stub.GetModel, pb.GetModelRequest(model=model))).model
+            history = (await call(stub.ListHistory, pb.ListHistoryRequest(model=model, limit=1000))).moves
+            aliases = {alias.name: alias.version for alias in stored.aliases}
+            if maps.get(model) != aliases or not moves.issuperset(move.id for move in history):
+                return False
+    return True
+
+
 async def check_history(registry: ServiceProcess, bus: KafkaBus, once: dict[str, pb.ModelVersion]) -> None:
     """The published maps are those that the history makes; both end where the database stands."""
+    await until(lambda: all_published(registry, bus), what="the last map of each model", pause_s=0.1)
     published = {one.ce_id: one.value for one in await said(bus, ALIASES_PUBLISHED)}
     moves = {one.ce_id: one.value.move for one in await said(bus, ALIAS_MOVED)}
     async with channel(f"127.0.0.1:{registry.grpc_port}") as connection:
@@ -135,18 +152,21 @@ async def test_a_process_answers_by_http_and_grpc_and_stops_in_order(registry: S
     await bus.publish([finished(run())])
     (verdict,) = await judged(bus, 1)
     assert verdict.traceparent.split("-")[1] == "ab" * 16
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{registry.http_port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{registry.http_port}", timeout=60) as client:
         model = (await client.get("/api/v1/models/garments")).json()
-        metrics = (await client.get("/metrics")).text
+
+        async def counted() -> bool:
+            return 'irisloop_registry_versions_total{state="accepted"} 1.0' in (await client.get("/metrics")).text
+
+        await until(counted, what="the version's count")
     assert model["aliases"] == [{"name": "champion", "version": "1"}]
-    assert 'irisloop_registry_versions_total{state="accepted"} 1.0' in metrics
     async with channel(f"127.0.0.1:{registry.grpc_port}") as connection:
         stub = registry_pb2_grpc.RegistryServiceStub(connection)
         versions = (await call(stub.ListVersions, pb.ListVersionsRequest(model="garments"))).versions
     assert list(versions) == [verdict.value.version]
     assert registry.process is not None
     registry.process.send_signal(signal.SIGTERM)
-    assert registry.process.wait(15) == 0
+    assert await asyncio.to_thread(registry.process.wait, 60) == 0
 
 
 async def test_a_bad_policy_file_is_a_sentence_and_a_code_for_people(tmp_path: Path) -> None:
@@ -155,6 +175,6 @@ async def test_a_bad_policy_file_is_a_sentence_and_a_code_for_people(tmp_path: P
     own = {"IRISLOOP_REGISTRY__POLICY": str(policy)}
     registry = ServiceProcess("registry", tmp_path / "home", KafkaSettings(bootstrap_servers="127.0.0.1:1"), own)
     process = registry.start()
-    assert await asyncio.to_thread(process.wait, 60) == 78
+    assert await asyncio.to_thread(process.wait, PATIENCE_S) == 78
     assert f"The policy file {policy} is not valid: policies[0]: unknown key `better_by`" in registry.log()
     assert "Traceback" not in registry.log()

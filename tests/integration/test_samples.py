@@ -26,10 +26,11 @@ from services.ingest.app import build as build_ingest
 from services.ingest.settings import IngestSettings
 from services.serving.domain.sampling import draws
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, picture, serving, until
+from tests.unit.serving.house import House, picture, serving
 from tests.unit.serving.test_protocol import IMAGES, image
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @asynccontextmanager
@@ -120,11 +121,11 @@ async def test_while_drift_is_reported_more_is_kept(tmp_path: Path) -> None:
         await call(house, image(IMAGES[:1]))
         await until(lambda: len(house.predictions()) == 1)
         await house.publish(drift(1))
-        await asyncio.sleep(0.2)
+        await house.followed(DRIFT_DETECTED)
         await call(house, image(IMAGES[1:2]))
         await until(lambda: len(assets(house)) == 1)
         await house.publish(drift(2, closed=True))
-        await asyncio.sleep(0.2)
+        await house.followed(DRIFT_DETECTED)
         await call(house, image(IMAGES[2:3]))
         await until(lambda: len(house.predictions()) == 3)
         (found,) = assets(house)

@@ -29,11 +29,12 @@ from services.registry.app import build as build_registry
 from services.registry.settings import RegistrySettings
 from services.serving.domain.bindings import Binding
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, asset, camera, picture, serving, until
+from tests.unit.serving.house import House, asset, camera, picture, serving
 from tests.unit.serving.test_protocol import IMAGES, image
 from tests.unit.serving.test_stream import bind
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 POLICY = """
 policies:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from services.local.processes import MARK
 from services.local.settings import LocalSettings
 from services.local.state import read_state
 from services.local.supervisor import Supervisor
+from tests.waiting import PATIENCE_S, until, wait_until
 
 # A service in a few lines: it answers /readyz once the file `hold` is gone, and ends at SIGTERM.
 SERVICE = """
@@ -52,9 +52,9 @@ from tests.integration.test_supervisor import make_supervisor
 from pathlib import Path
 async def run():
     async with make_supervisor(Path(sys.argv[1])) as supervisor:
-        await supervisor.wait_ready(60)
+        await supervisor.wait_ready(100)
         print("ready", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 asyncio.run(run())
 """
 
@@ -100,12 +100,6 @@ def make_supervisor(
     )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 def marked(home: Path) -> list[psutil.Process]:
     """Everything alive that a supervisor of this home started."""
     found = []
@@ -120,11 +114,11 @@ def marked(home: Path) -> list[psutil.Process]:
 
 async def test_a_killed_service_comes_back_and_is_counted(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path) as supervisor:
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         before = supervisor.processes()["ingest"]["pid"]
         supervisor.kill("ingest")
         await until(lambda: supervisor.processes()["ingest"]["pid"] not in (0, before))
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         assert supervisor.processes()["ingest"]["restarts"] == 1
         assert supervisor.processes()["serving"]["restarts"] == 0
     assert marked(tmp_path) == []
@@ -133,11 +127,12 @@ async def test_a_killed_service_comes_back_and_is_counted(tmp_path: Path) -> Non
 async def test_readiness_is_what_the_services_say(tmp_path: Path) -> None:
     (tmp_path / "hold").write_text("")
     async with make_supervisor(tmp_path, only=["ingest"]) as supervisor:
+        await until(lambda: "the gate to open" in supervisor.waiting_for())
         with pytest.raises(LocalError, match="ingest: the gate to open"):
-            await supervisor.wait_ready(1.5)
+            await supervisor.wait_ready(0.0)
         await until(lambda: not read_state(tmp_path).ready and bool(read_state(tmp_path).processes))
         (tmp_path / "hold").unlink()
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         await until(lambda: read_state(tmp_path).ready)
     assert not read_state(tmp_path).running
 
@@ -148,7 +143,7 @@ async def test_replicas_have_their_own_ports_and_numbers(tmp_path: Path) -> None
         tmp_path, only=["serving"], replicas={"serving": 2}, say=lambda name, line: lines.append((name, line))
     )
     async with supervisor:
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         assert supervisor.url("serving") != supervisor.url("serving-1")
         assert supervisor.address("serving") != supervisor.address("serving-1")
     assert ("serving", "SERVING replica 0") in lines
@@ -157,7 +152,7 @@ async def test_replicas_have_their_own_ports_and_numbers(tmp_path: Path) -> None
 
 async def test_commands_find_what_runs_on_chosen_ports(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path) as supervisor:
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         await until(lambda: read_state(tmp_path).ready)
         session = Session(supervisor.settings, read_state(tmp_path))
         assert session.address("serving") == supervisor.address("serving")
@@ -166,11 +161,12 @@ async def test_commands_find_what_runs_on_chosen_ports(tmp_path: Path) -> None:
 
 async def test_a_second_supervisor_of_the_home_is_refused(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path) as first:
-        await first.wait_ready(20)
+        await first.wait_ready(PATIENCE_S)
         with pytest.raises(LocalError, match="already runs"):
             async with make_supervisor(tmp_path):
                 pytest.fail("two supervisors ran on one home")
-        assert first.is_ready("ingest")
+        await first.wait_ready(PATIENCE_S)
+        assert first.processes()["ingest"]["restarts"] == 0
 
 
 async def test_too_little_disk_is_a_sentence_before_anything_starts(tmp_path: Path) -> None:
@@ -197,14 +193,11 @@ def test_a_killed_supervisor_leaves_no_orphan_and_does_not_block_the_next(tmp_pa
         assert running.stdout.readline() == "ready\n"
         assert len(marked(tmp_path)) == 2
         running.kill()
-    deadline = time.monotonic() + 5.0
-    while marked(tmp_path):
-        assert time.monotonic() < deadline, marked(tmp_path)
-        time.sleep(0.02)
+    wait_until(lambda: not marked(tmp_path), what="the end of its children")
 
     async def again() -> None:
         async with make_supervisor(tmp_path) as supervisor:
-            await supervisor.wait_ready(20)
+            await supervisor.wait_ready(PATIENCE_S)
 
     asyncio.run(again())
 
@@ -212,10 +205,10 @@ def test_a_killed_supervisor_leaves_no_orphan_and_does_not_block_the_next(tmp_pa
 async def test_what_escaped_from_a_killed_supervisor_is_ended_by_the_next(tmp_path: Path) -> None:
     lines: list[str] = []
     escaped = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        [sys.executable, "-c", "import time; time.sleep(60)"], env={**os.environ, MARK: str(tmp_path)}
+        [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: str(tmp_path)}
     )
     async with make_supervisor(tmp_path, only=["ingest"], say=lambda _, line: lines.append(line)) as supervisor:
-        await supervisor.wait_ready(20)
+        await supervisor.wait_ready(PATIENCE_S)
         assert not psutil.pid_exists(escaped.pid)
     escaped.wait()
     assert any(f"ended {escaped.pid}" in line for line in lines)
@@ -238,11 +231,11 @@ async def test_a_taken_port_is_a_sentence_and_nothing_is_left_running(tmp_path: 
 @pytest.mark.kafka
 async def test_kafka_is_started_given_its_topics_and_started_again(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path, only=["ingest"], kafka=True) as supervisor:
-        await supervisor.wait_ready(60)
+        await supervisor.wait_ready(PATIENCE_S)
         assert "irisloop.ingest.frame.captured.v1.ingest.dlq" in await topics_of(supervisor)
         supervisor.kill("kafka", signal.SIGKILL)
         await until(lambda: not supervisor.is_ready("kafka"))
-        await supervisor.wait_ready(60)
+        await supervisor.wait_ready(PATIENCE_S)
         assert "irisloop.ingest.frame.captured.v1" in await topics_of(supervisor)
         assert supervisor.processes()["kafka"]["restarts"] == 1
         assert 50 < supervisor.memory_mb()["kafka"] < 500

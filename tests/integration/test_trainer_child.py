@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +32,9 @@ from services.trainer.domain.ports import EpochDone
 from services.trainer.errors import ChildFailed
 from services.trainer.outbound.processes import TAKEN, ChildProcesses
 from tests.unit.trainer.pictures import CLASSES, cut, pictures
+from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 REPOSITORY = Path(__file__).parents[2]
 EPOCHS = 4
@@ -199,18 +199,22 @@ async def test_of_two_processes_on_one_folder_the_second_leaves(house: House) ->
     (folder / "job.json").write_text(json.dumps(job_document(replace(house.job, epochs=1000))))
     first = start(folder)
     try:
-        deadline = time.monotonic() + 60
-        while (lease := take(folder)) is not None:
-            lease.close()
-            assert time.monotonic() < deadline, "the first process never took the lease"
-            await asyncio.sleep(0.02)
+        await until(lambda: taken(folder), what="the first process's lease")
         second = start(folder)
-        assert await asyncio.to_thread(second.wait, 60) == TAKEN
+        assert await asyncio.to_thread(second.wait, PATIENCE_S) == TAKEN
         second.communicate()
         assert first.poll() is None
     finally:
         first.kill()
         first.communicate()
+
+
+def taken(folder: Path) -> bool:
+    """Whether somebody holds the lease."""
+    if (lease := take(folder)) is None:
+        return True
+    lease.close()
+    return False
 
 
 def start(folder: Path, parent: int | None = None) -> subprocess.Popen[bytes]:
@@ -240,13 +244,18 @@ async def test_a_run_dies_with_its_parent_also_before_it_has_begun(house: House)
     await asyncio.sleep(0.3)
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        await asyncio.sleep(0.1)
+    await until(lambda: ended(child), what="the end of the child, which outlived its parent")
     stranger = start(folder, parent=1 << 21)
-    stranger.communicate(timeout=60)
+    stranger.communicate(timeout=PATIENCE_S)
     assert stranger.returncode == -signal.SIGKILL, "its parent is another one than it was told"
+
+
+def ended(pid: int) -> bool:
+    """Whether it runs no more."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def test_a_version_is_measured_alone_and_a_failed_report_is_not_kept(house: House) -> None:

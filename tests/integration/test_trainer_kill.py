@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,9 @@ from services.common.signing import Verifier
 from tests.integration.ingest_house import running_kafka
 from tests.integration.service_process import ServiceProcess
 from tests.unit.trainer.pictures import CLASSES, cut, pictures
+from tests.waiting import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 EPOCHS = 60
 
@@ -89,11 +88,16 @@ async def said(kafka: KafkaSettings, home: Path, topic: Topic[Any]) -> list[Any]
 
 async def told(trainer: ServiceProcess, home: Path) -> list[Any]:
     """Ends of runs. They are said in order behind the database, so all before them has been said, too."""
-    deadline = time.monotonic() + 60
-    while not (ends := await said(trainer.kafka, home, RUN_FINISHED)):
-        assert time.monotonic() < deadline, trainer.log()
-        await asyncio.sleep(0.1)
+    ends: list[Any] = await until(lambda: said(trainer.kafka, home, RUN_FINISHED), what=trainer.log, pause_s=0.1)
     return ends
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; who it is left to may not have taken note of it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def epochs_of(log: str) -> list[int]:
@@ -108,13 +112,12 @@ async def test_a_trainer_killed_in_an_epoch_goes_on_there(trainer: ServiceProces
         stub = trainer_pb2_grpc.TrainerServiceStub(connection)
 
         async def at(run_id: str, epoch: int) -> pb.Run:
-            deadline = time.monotonic() + 200
-            while True:
+            async def there() -> pb.Run | None:
                 run = (await call(stub.GetRun, pb.GetRunRequest(run_id=run_id))).run
-                if run.epoch >= epoch and (epoch < EPOCHS or run.HasField("finished_at")):
-                    return run
-                assert time.monotonic() < deadline, f"{run}{trainer.log()}"
-                await asyncio.sleep(0.02)
+                return run if run.epoch >= epoch and (epoch < EPOCHS or run.HasField("finished_at")) else None
+
+            found: pb.Run = await until(there, 250, what=trainer.log)
+            return found
 
         request = pb.StartRunRequest(model="bars", dataset="bars", dataset_version=1, seed=7, epochs=EPOCHS)
         run = (await call(stub.StartRun, request)).run
@@ -122,8 +125,7 @@ async def test_a_trainer_killed_in_an_epoch_goes_on_there(trainer: ServiceProces
         assert trainer.process is not None
         (child,) = psutil.Process(trainer.process.pid).children()
         trainer.kill()
-        await asyncio.to_thread(psutil.wait_procs, [child], 10)
-        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "no orphan goes on"
+        await until(lambda: ended(child), what="the end of the process, which is to die with trainer")
         checkpoint = trainer.home / "trainer" / "runs" / run.id / "checkpoint.pt"
         assert checkpoint.exists()
         trainer.start()
@@ -135,10 +137,11 @@ async def test_a_trainer_killed_in_an_epoch_goes_on_there(trainer: ServiceProces
     Verifier.of_home(trainer.home).verify(done.package.digest, done.package.signature, done.package.key_id)
     finished = await told(trainer, tmp_path)
     trainer.kill()
-    trained = epochs_of((trainer.home / "log.txt").read_text())
-    assert trained == sorted(set(trained)), "it went on where it was, no epoch was trained twice"
+    logged = epochs_of((trainer.home / "log.txt").read_text())
     epochs = [event.epoch for event in await said(trainer.kafka, tmp_path, RUN_PROGRESSED)]
-    assert epochs == trained
+    assert epochs == sorted(set(epochs)), "it went on where it was, no epoch was trained twice"
+    assert logged == [epoch for epoch in epochs if epoch in logged], "what is logged has been written, and is said"
+    assert len(epochs) - len(logged) <= 1, "the kill may come between an epoch's transaction and its line in the log"
     missing = sorted(set(range(1, EPOCHS + 1)) - set(epochs))
     assert not missing or missing[0] > reached, "only those that nobody heard of before the kill"
     assert [event.run for event in finished] == [done]

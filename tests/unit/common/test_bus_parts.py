@@ -27,6 +27,7 @@ from services.common.bus.suspects import Progress, Suspects
 from services.common.bus.topics import wanted_topics
 from services.common.bus.work import Stopped, Worker, happens
 from services.common.errors import InvalidMessage, NotFound, PoisonedDelivery, Transient
+from tests.waiting import PATIENCE_S
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -215,7 +216,7 @@ async def test_waiting_for_a_next_try_ends_when_the_listener_does() -> None:
 
     worker = Worker("svc", "h", never, delivery, keep)
     task = asyncio.create_task(worker.work([record(0)]))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not worker.waiting:
             await asyncio.sleep(0)
     worker.stopping.set()

@@ -11,6 +11,7 @@ from services.common.crowds import LEAST_BYTES, AtOnce, Doorkeeper
 from services.common.runtime import Application
 from services.common.servers import AT_ONCE
 from tests.unit.common.test_runtime import running, settings
+from tests.waiting import PATIENCE_S
 
 
 class Cycle:
@@ -101,5 +102,5 @@ async def test_idle_connections_shut_nobody_out_and_are_closed_in_time() -> None
                 one.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(one, address)
             assert (await service.get("/readyz")).status_code == 200
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await asyncio.get_running_loop().sock_recv(crowd[0], 1) == b""

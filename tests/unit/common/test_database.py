@@ -17,6 +17,7 @@ from services.common.database import OUTBOX_FILLED, Database, explained, sqlite_
 from services.common.errors import IrisloopError, Transient, Unavailable
 from services.common.outbox import outbox_tables
 from services.common.settings import CommonSettings
+from tests.waiting import PATIENCE_S
 
 METADATA = sa.MetaData()
 SITES = sa.Table("sites", METADATA, sa.Column("name", sa.Text, primary_key=True), sa.Column("size", sa.Integer))
@@ -105,11 +106,11 @@ async def test_a_reader_sees_one_snapshot_while_the_writer_goes_on(database: Dat
     def read_twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = site_names(connection)
         reading.set()
-        assert written.wait(5)
+        assert written.wait(PATIENCE_S)
         return before, site_names(connection)
 
     reader = asyncio.create_task(database.read(read_twice))
-    await asyncio.to_thread(reading.wait, 5)
+    await asyncio.to_thread(reading.wait, PATIENCE_S)
     await database.transact(lambda connection: insert_site(connection, "north"))
     written.set()
     assert await reader == ([], [])
@@ -200,11 +201,11 @@ async def test_work_under_way_ends_before_the_database_closes(tmp_path: Path) ->
 
         def work(connection: Connection) -> None:
             entered.set()
-            assert go.wait(5)
+            assert go.wait(PATIENCE_S)
             insert_site(connection, "late")
 
         writing = asyncio.create_task(database.transact(work))
-        await asyncio.to_thread(entered.wait, 5)
+        await asyncio.to_thread(entered.wait, PATIENCE_S)
         asyncio.get_running_loop().call_later(0.05, go.set)
     await writing
     async with Database(url, METADATA) as again:

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from services.common.errors import Conflict, InvalidMessage, IrisloopError, NotFound, Transient, Unavailable
 from services.common.grpc import GrpcServer, call, channel, create_grpc, principal
 from services.common.telemetry import bind_trace, current_traceparent, new_traceparent, trace_id
+from tests.waiting import PATIENCE_S
 
 ERRORS: dict[str, Exception] = {
     "invalid": InvalidMessage("The id is empty.", field="id", reason="EMPTY"),
@@ -225,7 +226,7 @@ async def test_a_neighbour_that_is_away_is_unavailable_and_found_again_soon() ->
         second.server.add_insecure_port(f"127.0.0.1:{port}")
         await second.server.start()
         try:
-            request = Sample(opened).answer(StringValue(), timeout=3.0, wait_for_ready=True)
+            request = Sample(opened).answer(StringValue(), timeout=PATIENCE_S, wait_for_ready=True)
             assert (await request).value.startswith("local-owner ")
         finally:
             await second.server.stop(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from services.common.errors import InvalidMessage, Unavailable
 from services.common.metrics import INBOX_REPEATS, OUTBOX_FAILURES, OUTBOX_ROWS
 from services.common.outbox import BATCH, INBOX, OUTBOX, OutboxRelay, enqueue, fresh, outbox_tables, prune
 from services.common.telemetry import bind_trace, is_valid, new_traceparent, trace_id
+from tests.waiting import PATIENCE_S, until
 
 TIME = datetime(2024, 2, 29, 12, 30, 15, 123456, UTC)
 
@@ -45,7 +46,7 @@ class Outlet:
         self.changed.set()
 
     async def holds(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.published) < count:
                 self.changed.clear()
                 await self.changed.wait()
@@ -60,12 +61,6 @@ def event(number: int, *, traceparent: str = "", size: int = 0) -> Event[ingest_
 async def left(database: Database) -> int:
     count = sa.select(sa.func.count()).select_from(OUTBOX)
     return await database.read(lambda connection: connection.execute(count).scalar_one())
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.01)
 
 
 def running(database: Database, outlet: Outlet) -> asyncio.Task[None]:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from services.common.errors import IrisloopError, Unavailable
 from services.common.runtime import Application, Runtime
 from services.common.servers import CannotStart
 from services.common.settings import CommonSettings, ServiceSettings
+from tests.waiting import PATIENCE_S, until
 
 
 def settings(**fields: Any) -> ServiceSettings:
@@ -79,13 +79,12 @@ class Running:
             return int((await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)).status)
 
     async def until(self, status: int) -> httpx.Response:
-        async with asyncio.timeout(10):
-            while True:
-                if self.runtime.ports:
-                    answer = await self.get("/readyz")
-                    if answer.status_code == status:
-                        return answer
-                await asyncio.sleep(0.02)
+        async def answered() -> httpx.Response | None:
+            answer = await self.get("/readyz") if self.runtime.ports else None
+            return answer if answer is not None and answer.status_code == status else None
+
+        found: httpx.Response = await until(answered, what=f"{status} of /readyz")
+        return found
 
     async def stop(self) -> int:
         self.runtime.stop()
@@ -114,14 +113,15 @@ async def test_resources_are_entered_in_order_and_left_in_reverse_after_the_task
 
 async def test_the_doors_answer_while_a_resource_is_waited_for() -> None:
     notes: list[str] = []
-    away: list[Exception] = [Unavailable("Kafka at 127.0.0.1:9092 does not answer.") for _ in range(4)]
+    away: list[Exception] = [Unavailable("Kafka at 127.0.0.1:9092 does not answer.") for _ in range(1000)]
     async with running(Application("sample", settings(), [Part("bus", notes, away)])) as service:
         answer = await service.until(503)
         assert (await service.get("/healthz")).status_code == 200
         assert await service.health() == health_pb2.HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while "Kafka" not in answer.json()["waiting_for"]:
                 answer = await service.until(503)
+        away.clear()
         await service.until(200)
         assert notes == ["enter bus"]
 
@@ -130,7 +130,7 @@ async def test_readiness_and_grpc_health_follow_what_the_service_waits_for() -> 
     waits = ["labeling", "labeling", ""]
     application = Application("sample", settings(), ready=[lambda: waits[0], lambda: waits[1], lambda: waits[2]])
     async with running(application) as service:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while (answer := await service.until(503)).json()["waiting_for"] != "labeling":
                 pass
         waits[2] = "registry"
@@ -138,7 +138,7 @@ async def test_readiness_and_grpc_health_follow_what_the_service_waits_for() -> 
         assert answer.status_code == 503
         waits[:] = ["", "", ""]
         await service.until(200)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while await service.health() != health_pb2.HealthCheckResponse.SERVING:
                 await asyncio.sleep(0.02)
 
@@ -148,7 +148,7 @@ async def test_a_part_that_cannot_say_how_it_is_keeps_the_service_unready_and_an
         raise ValueError("a defect")
 
     async with running(Application("sample", settings(), ready=[fail])) as service:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while "a defect" not in (await service.until(503)).json()["waiting_for"]:
                 pass
         assert (await service.get("/healthz")).status_code == 200
@@ -189,7 +189,7 @@ async def test_a_stop_while_a_resource_is_waited_for_leaves_those_entered() -> N
             return self
 
     async with running(Application("sample", settings(), [Part("database", notes), Slow("bus", notes)])) as service:
-        await asyncio.wait_for(entering.wait(), 5)
+        await asyncio.wait_for(entering.wait(), PATIENCE_S)
         assert await service.stop() == 0
     assert notes == ["enter database", "wait", "leave database"]
 
@@ -237,16 +237,16 @@ class SampleSettings(ServiceSettings):
 class Part:
     async def __aenter__(self): return self
     async def __aexit__(self, *exc):
-        if how == "stuck resource": await asyncio.sleep(60)
+        if how == "stuck resource": await asyncio.sleep(600)
         print("resource left", flush=True)
 
 async def work():
     print("at work", flush=True)
     if how == "fails": raise ValueError("a defect")
     try:
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
     except asyncio.CancelledError:
-        if how == "stuck loop": time.sleep(60)
+        if how == "stuck loop": time.sleep(600)
         raise
 
 def build():
@@ -281,7 +281,7 @@ class Process:
         self._child.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self._child.communicate(timeout=20)
+        out, err = self._child.communicate(timeout=PATIENCE_S)
         return self._child.returncode, out, err
 
     def close(self) -> None:
@@ -320,13 +320,11 @@ def test_what_hangs_is_named_and_the_process_ends_all_the_same(
 ) -> None:
     process = start(IRISLOOP_SAMPLE__HOW=how)
     process.at_work()
-    asked = time.monotonic()
     process.send(signal.SIGTERM)
-    code, out, _ = process.end()
+    code, out, _ = process.end()  # it would hang for ten minutes
     assert code == 1
     assert "service_hung" in out
     assert step in out
-    assert time.monotonic() - asked < 8
 
 
 def test_a_failed_task_ends_the_process_with_code_1_and_its_error_in_the_log(start: Callable[..., Process]) -> None:

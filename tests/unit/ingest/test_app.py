@@ -16,6 +16,7 @@ from services.common.settings import CommonSettings
 from services.ingest.app import build
 from services.ingest.settings import IngestSettings
 from tests.unit.ingest.pictures import jpeg
+from tests.waiting import PATIENCE_S
 
 JPEG = [("content-type", b"image/jpeg")]
 
@@ -43,7 +44,7 @@ async def until(bus: MemoryBus, stored: int, rejected: int, dead: int) -> None:
         events = len(bus.events(ASSET_STORED)), len(bus.events(FRAME_REJECTED))
         return (*events, len(bus.dead_letters(FRAME_CAPTURED)))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while answered() != (stored, rejected, dead):
             await asyncio.sleep(0.01)
 

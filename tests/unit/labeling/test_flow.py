@@ -15,6 +15,7 @@ from services.labeling.domain.drawing import DrawPolicy
 from services.labeling.domain.model import Label, Origin, State
 from services.labeling.errors import NothingToCut
 from tests.unit.labeling.world import CLASSES, SECOND, START, World, asset, drift, predicted, stored, stream, world
+from tests.waiting import PATIENCE_S
 
 QUIET = DrawPolicy(uniform_share=0.0, uncertainty_share=0.0)
 
@@ -186,7 +187,7 @@ async def test_the_loop_serves_requests_by_itself(tmp_path: Path) -> None:
         await labeling.versions.request("r-1", "garments", START, 10, "garments", "trainer")
         loop = asyncio.create_task(labeling.versions.run())
         await labeling.answer_all()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await labeling.datasets.versions("garments", "", None):
                 await asyncio.sleep(0.05)
         loop.cancel()

@@ -23,6 +23,7 @@ from services.labeling import codec
 from services.labeling.app import build
 from services.labeling.settings import LabelingSettings
 from tests.unit.labeling.world import CLASSES, START, asset, predicted, stored, stream
+from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from irisloop.labeling.v1.labeling_pb2_grpc import LabelingServiceAsyncStub as Stub
@@ -45,7 +46,7 @@ async def running(home: Path) -> AsyncIterator[Service]:
     settings = LabelingSettings(common=common, http_port=0, grpc_port=0, uniform_share=1.0, tasks_per_second=1e6)
     runtime = Runtime(build(settings, bus))
     task = asyncio.ensure_future(runtime.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while runtime.waiting_for():
             await asyncio.sleep(0.02)
     address = f"127.0.0.1:{runtime.ports['grpc_port']}"
@@ -77,7 +78,7 @@ def imports(count: int) -> pb.ImportAnnotationsRequest:
 
 
 async def tasks_are_there(service: Service, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             listed = await call(service.stub.ListTasks, pb.ListTasksRequest(limit=1))
             if listed.counts["open"] == count:
@@ -224,7 +225,7 @@ async def test_an_open_request_survives_a_restart_of_the_service(tmp_path: Path)
         assert not (await call(first.stub.RequestDatasetVersion, request)).HasField("version")
     async with running(tmp_path) as second:
         await call(second.stub.ImportAnnotations, imports(30))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 found = await call(second.stub.ListDatasetVersions, pb.ListDatasetVersionsRequest())
                 if found.versions:

@@ -8,19 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-import pytest
 
 from services.common import processes as launcher
 from services.local.errors import LocalError
 from services.local.logs import LogFile
 from services.local.processes import MARK, Backoff, Child, ProcessSpec, kill_orphans, pss_mb
+from tests.waiting import PATIENCE_S, until, wait_until
 
-SLEEP = "import time; time.sleep(60)"
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
 
 
 def make_child(tmp_path: Path, code: str = SLEEP, *, drain_s: float = 5.0, backoff: Backoff | None = None) -> Child:
@@ -32,12 +32,6 @@ def make_child(tmp_path: Path, code: str = SLEEP, *, drain_s: float = 5.0, backo
 
     spec = ProcessSpec("thing", command, probe, {**os.environ, MARK: str(tmp_path)})
     return Child(spec, LogFile(tmp_path / "thing.log", 1 << 20), drain_s=drain_s, backoff=backoff)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
@@ -105,8 +99,8 @@ async def test_a_process_that_ignores_the_stop_is_killed_after_the_drain(tmp_pat
 
 
 async def test_a_second_stop_does_not_wait_for_the_drain(tmp_path: Path) -> None:
-    child = make_child(tmp_path, DEAF, drain_s=60.0)
-    async with asyncio.timeout(30.0), asyncio.TaskGroup() as group:
+    child = make_child(tmp_path, DEAF, drain_s=600.0)
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
         group.create_task(child.run())
         await until(lambda: "deaf" in list(child.log.new_lines()))
         pid = child.state.pid
@@ -118,7 +112,7 @@ async def test_a_second_stop_does_not_wait_for_the_drain(tmp_path: Path) -> None
 
 async def test_what_a_dead_process_left_behind_is_ended_before_it_starts_again(tmp_path: Path) -> None:
     begin = f"import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}])"
-    code = f"{begin}; print(p.pid, flush=True); time.sleep(60)"
+    code = f"{begin}; print(p.pid, flush=True); time.sleep(600)"
     child = make_child(tmp_path, code)
     async with asyncio.TaskGroup() as group:
         group.create_task(child.run())
@@ -137,14 +131,14 @@ import os, subprocess, sys, time
 command = [sys.executable, "-c", {SLEEP!r}]
 p = subprocess.Popen([sys.executable, "-I", "-S", {launcher.__file__!r}, str(os.getpid()), *command])
 print(p.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         child = psutil.Process(int(running.stdout.readline()))
         wait_until(lambda: "processes.py" not in " ".join(child.cmdline()))
         running.kill()
-    psutil.wait_procs([child], timeout=5.0)
+    psutil.wait_procs([child], timeout=PATIENCE_S)
     assert not child.is_running()
 
 
@@ -152,7 +146,7 @@ def test_a_process_whose_parent_was_gone_before_it_began_ends_at_once() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     command = [sys.executable, "-I", "-S", launcher.__file__, str(gone.pid), sys.executable, "-c", SLEEP]
-    assert subprocess.run(command, timeout=10.0, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode == -signal.SIGKILL
 
 
 def test_only_orphans_with_our_mark_and_this_home_are_ended(tmp_path: Path) -> None:
@@ -187,11 +181,3 @@ def test_memory_counts_the_children_too() -> None:
         assert pss_mb(os.getpid()) > own + 50
         child.kill()
     assert pss_mb(child.pid) == 0.0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it did not come about in time")
-        time.sleep(0.01)

@@ -19,7 +19,7 @@ from pathlib import Path
 from services.local.state import HomeLock
 with HomeLock(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
@@ -35,6 +34,7 @@ from services.monitor.inbound import notices
 from services.monitor.outbound.notifying import Sender
 from tests.contract.houses import letters_of, running
 from tests.unit.monitor.receivers import post_office, web
+from tests.waiting import until
 
 AT = datetime(2026, 5, 4, 10, 30, tzinfo=UTC)
 NOTICE = Notice("alert-1", "parts", "incident-1", "page", "parts is wrong\nmore often: größer", AT, "escalated")
@@ -63,11 +63,18 @@ async def tell(targets: Sequence[AnyTarget], events: Sequence[Event[Any]], ends:
     notices.subscribe(bus, targets, send, lambda: AT)
     async with running(bus):
         await bus.publish(events)
-        async with asyncio.timeout(20):
-            while ended < ends:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await until(lambda: ended >= ends and all(heard(bus, target) for target in targets))
         return [(read_letter(one).handler, (one.header("ce_id") or b"").decode()) for one in await letters(bus)]
+
+
+def heard(bus: MemoryBus, target: AnyTarget) -> bool:
+    """Whether a target's reading has come to the end, dead letters written."""
+    group, broker = f"irisloop.monitor.tell-{target.name}", bus.broker
+    return all(
+        broker.committed[group, topic, partition] >= len(log)
+        for (topic, partition), log in list(broker.logs.items())
+        if topic == ALERT_RAISED.name
+    )
 
 
 async def letters(bus: MemoryBus) -> Any:
@@ -164,9 +171,7 @@ async def test_nobody_waits_for_one_who_is_away() -> None:
         notices.subscribe(bus, [away, Webhook(name="here", url=kept.url)], Sender({}).send, lambda: AT)
         async with running(bus):
             await bus.publish([event(number) for number in range(3)])
-            async with asyncio.timeout(20):
-                while len(kept.posts) < 3:
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(kept.posts) >= 3)
             assert await letters(bus) == []
 
 

@@ -14,7 +14,7 @@ from services.common.runtime import Runtime
 from services.common.settings import CommonSettings
 from services.serving.app import build
 from services.serving.settings import ServingSettings
-from tests.unit.serving.house import until
+from tests.waiting import until
 
 PICTURE_CONFIG = """
 max_batch_size: 8

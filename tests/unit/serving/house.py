@@ -19,7 +19,8 @@ from irisloop.serving.v1 import serving_pb2, serving_pb2_grpc
 from irisloop.topics import ASSET_STORED, CAMERA_CHANGED, DEPLOYMENT_CHANGED, PREDICTION_MADE
 from PIL import Image
 
-from services.common.bus import Delivery, Event, MemoryBroker, MemoryBus
+from services.common.bus import Delivery, Event, MemoryBroker, MemoryBus, Topic
+from services.common.bus.memory_listeners import MemoryFollow
 from services.common.objects import ObjectStore
 from services.common.runtime import Application, Runtime
 from services.common.settings import CommonSettings
@@ -30,6 +31,7 @@ from services.serving.handlers.models import Models
 from services.serving.outbound.shadowing.process import ShadowProcess
 from services.serving.settings import ServingSettings
 from tests.unit.serving.tiny import NOON, SIDE
+from tests.waiting import until
 
 
 def settings_of(home: Path, replica: int = 0, **fields: Any) -> ServingSettings:
@@ -121,17 +123,23 @@ class House:
 
         await until(consumed)
 
+    async def followed(self, topic: Topic[Any]) -> None:
+        """Return once this serving has read everything of a topic that each instance reads whole."""
+        logs = self.bus.broker.logs
+        follows = [one for one in self.bus._listeners if isinstance(one, MemoryFollow) and one._follow.topic == topic]
+        assert follows, f"nobody follows {topic.name}"
+        await until(
+            lambda: all(
+                one._positions[partition] >= len(log)
+                for one in follows
+                for (name, partition), log in list(logs.items())
+                if name == topic.name
+            )
+        )
+
     async def publish(self, *events: Event[Any]) -> None:
         """Say something, as another service would."""
         await self.bus.publish(events)
-
-
-async def until(condition: object, seconds: float = 60.0) -> None:
-    """Poll until the condition holds; fails after a bound."""
-    assert callable(condition)
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +12,7 @@ import numpy as np
 from services.serving.domain.config import DynamicBatching, ModelConfig, TensorConfig
 from services.serving.domain.ports import Ran
 from services.serving.domain.work import PLAIN, Arrays, Asked, Result, Work
-
-PATIENCE_S = 30.0
-
-
-async def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-    """Poll until it holds; fails after a bound."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.002)
+from tests.waiting import PATIENCE_S
 
 
 def config_of(name: str = "m", max_batch: int = 8, **fields: Any) -> ModelConfig:

@@ -20,9 +20,10 @@ from services.serving.domain.package import ImageInput, ModelCard, parse_card
 from services.serving.errors import BadPackage
 from services.serving.outbound.notation import Reading, Writing, grouped
 from tests.unit.serving import detectors, tiny
-from tests.unit.serving.house import House, asset, serving, until
+from tests.unit.serving.house import House, asset, serving
 from tests.unit.serving.test_repository import made
 from tests.unit.serving.test_stream import bind, predicted
+from tests.waiting import until
 
 SPEC = DetectorOutputs("b", ("x0", "y0", "x1", "y1"), "s", "l", "pixels")
 CARD = ModelCard(("cat", "dog"), ImageInput("i", "NCHW", "uint8", 3, 100, 200), "", False, "", 1.0, 8, detection=SPEC)

@@ -22,8 +22,8 @@ from services.serving.domain.routes import Version
 from services.serving.outbound import child
 from services.serving.outbound.direct import DirectEvents
 from services.serving.outbound.publishing.publisher import Publisher
-from tests.unit.serving.house import until
 from tests.unit.serving.test_repository import made
+from tests.waiting import until
 
 CARD = ModelCard(("a", "b"), ImageInput("x", "NCHW", "uint8", 1, 4, 4), "logits", True, "", 1.0, 8)
 

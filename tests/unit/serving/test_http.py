@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from irisloop.serving.v1 import serving_pb2 as pb
 from irisloop.serving.v1 import serving_pb2_grpc
 
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, serving, until
+from tests.unit.serving.house import House, serving
+from tests.waiting import until
 
 CHAMPION = {"model": "clothes", "role": "champion", "cameras": ["gate-*"], "tags": {}}
 
@@ -63,9 +63,12 @@ async def test_grpc_speaks_of_the_same_bindings(house: House, client: httpx.Asyn
 async def test_a_change_reaches_the_other_replica(house: House, tmp_path: Path) -> None:
     async with serving(tmp_path, replica=1) as other, httpx.AsyncClient() as client:
         await client.put(f"{house.http}/api/v1/bindings/clothes/champion", json={"cameras": ["gate-*"]})
-        async with asyncio.timeout(2):
-            while (await client.get(f"{other.http}/api/v1/bindings")).json() != {"bindings": [CHAMPION]}:
-                await asyncio.sleep(0.05)
+
+        async def arrived() -> bool:
+            found = (await client.get(f"{other.http}/api/v1/bindings")).json()
+            return bool(found == {"bindings": [CHAMPION]})
+
+        await until(arrived)
         assert (await client.get(f"{house.http}/api/v1/bindings")).json() == {"bindings": [CHAMPION]}
 
 

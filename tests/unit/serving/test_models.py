@@ -17,8 +17,9 @@ from tritonclient.utils import InferenceServerException
 from services.common.signing import Signer
 from services.serving.errors import Overloaded
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, serving, until
+from tests.unit.serving.house import House, serving
 from tests.unit.serving.test_protocol import IMAGES, image, logits
+from tests.waiting import until
 
 LOADED = serving_pb2.DEPLOYMENT_STATE_LOADED
 FAILED = serving_pb2.DEPLOYMENT_STATE_FAILED
@@ -82,7 +83,7 @@ async def test_no_call_fails_while_versions_are_swapped_under_load(tmp_path: Pat
             for number, one in enumerate(packages[1:], start=2):
                 seen = len(answers)
                 await publish(house, number, champion=(str(number), one))
-                await until(lambda seen=seen: len(answers) >= seen + 20)
+                await until(lambda seen=seen: len(answers) >= seen + 20)  # type: ignore[misc]
             done.set()
         assert sorted(set(answers)) == list(range(1, 9))
         assert set(house.table.routes["clothes"].versions) == {"8"}

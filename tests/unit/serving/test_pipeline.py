@@ -18,7 +18,8 @@ from services.serving.domain.work import PLAIN, Asked, SequenceMark, Work
 from services.serving.errors import BadRequest, InferenceFailed, NotReady, Overloaded
 from services.serving.outbound.pipeline import EnsembleRunner
 from services.serving.outbound.scheduling import Pool, Scheduler
-from tests.unit.serving.runners import Doubling, Heard, config_of, feed, opened, until
+from tests.unit.serving.runners import Doubling, Heard, config_of, feed, opened
+from tests.waiting import PATIENCE_S, until
 
 
 class Fake:
@@ -321,7 +322,7 @@ async def test_closing_waits_for_what_is_in_hand_and_refuses_the_rest() -> None:
         pass
     assert not closing.done()
     world["a"].answer(2)
-    await asyncio.wait_for(closing, 30)
+    await asyncio.wait_for(closing, PATIENCE_S)
     assert heard.values("OUT") == [2]
 
 

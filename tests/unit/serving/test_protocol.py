@@ -17,7 +17,8 @@ from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, serving, until
+from tests.unit.serving.house import House, serving
+from tests.waiting import until
 
 IMAGES = np.random.RandomState(5).randint(0, 256, (3, 1, 4, 4)).astype(np.uint8)
 

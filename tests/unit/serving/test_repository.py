@@ -20,6 +20,7 @@ from services.serving.domain.work import Work
 from services.serving.errors import BadPackage, LoadFailed, NameTaken, NotAllowed, NotPolled, UnknownModel
 from services.serving.handlers.deployments import Deployments
 from services.serving.handlers.repository import Control, Repository
+from tests.waiting import PATIENCE_S
 
 
 class Idle:
@@ -177,7 +178,7 @@ async def test_polling_follows_what_appears_changes_and_goes() -> None:
     async with one, asyncio.TaskGroup() as group:
         polling = group.create_task(one.run())
         shelf.models = {"a": {"1": "x", "2": "y"}, "c": {"1": "x"}}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while sorted(routes.table.routes) != ["a", "c"] or routes.table.resolve("a").name != "2":
                 await asyncio.sleep(0.005)
         polling.cancel()
@@ -250,7 +251,7 @@ async def test_what_is_loaded_while_kafka_is_away_is_told_later(monkeypatch: pyt
         await asyncio.sleep(0.05)
         assert routes.table.resolve("a").name == "1"
         told.away = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not told.said:
                 await asyncio.sleep(0.005)
         telling_task.cancel()
@@ -288,11 +289,11 @@ async def test_polling_leaves_registrys_model_alone_and_says_it_once() -> None:
         routes.put(of_registry("a"))  # which comes a moment later than the folder
         polling = group.create_task(one.run())
         shelf.models = {"a": {"1": "y"}, "b": {"1": "x"}}
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "b" not in routes.table.routes:
                 await asyncio.sleep(0.005)
         del shelf.models["a"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "a" in one._states:
                 await asyncio.sleep(0.005)
         assert routes.table.resolve("a").name == "7"

@@ -13,7 +13,8 @@ from services.serving.domain.config import DynamicBatching, QueuePolicy, Sequenc
 from services.serving.domain.work import PLAIN, Arrays, Asked, SequenceMark
 from services.serving.errors import BadRequest, InferenceFailed, Overloaded
 from services.serving.outbound.scheduling import Pool, Scheduler
-from tests.unit.serving.runners import Doubling, Heard, config_of, feed, opened, until
+from tests.unit.serving.runners import Doubling, Heard, config_of, feed, opened
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ async def test_a_quick_model_runs_in_the_callers_thread_and_the_rest_in_the_pool
 async def test_every_answer_of_a_decoupled_model_goes_out_and_then_the_end(pool: Pool) -> None:
     runner = scheduler(opened(answers=(2, 3)), pool, decoupled=True)
     heard = submit(runner, 5)
-    assert heard.last.wait(30)
+    assert heard.last.wait(PATIENCE_S)
     first, second, end = heard.results
     assert end is None
     assert [float(one["y"][0][0]) for one in (first, second) if isinstance(one, dict)] == [10, 15]
@@ -218,7 +219,7 @@ async def test_decoupled_requests_are_never_joined(pool: Pool) -> None:
     heard = [submit(runner, value) for value in (1, 2, 3)]
     backend.gate.set()
     for one in heard:
-        assert one.last.wait(30)
+        assert one.last.wait(PATIENCE_S)
         assert len(one.results) == 2
     assert backend.batches == [[1], [2], [3]]
 
@@ -258,7 +259,7 @@ async def test_closing_refuses_what_waits_lets_what_runs_end_and_does_not_wait_f
         assert isinstance(await asyncio.to_thread(waits.only), Transient)
     assert not closing.done()
     backend.gate.set()
-    await asyncio.wait_for(closing, 30)
+    await asyncio.wait_for(closing, PATIENCE_S)
     assert (runs.values(), backend.closed) == ([2], 1)
     await runner.close()
 

@@ -18,9 +18,10 @@ from services.serving.domain.bindings import Binding
 from services.serving.domain.rollout import place
 from services.serving.domain.routes import CHAMPION
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, asset, camera, picture, serving, until
+from tests.unit.serving.house import House, asset, camera, picture, serving
 from tests.unit.serving.test_protocol import IMAGES, image, logits
 from tests.unit.serving.test_stream import bind
+from tests.waiting import until
 
 SALT = "rollout-1"
 

@@ -17,7 +17,8 @@ from services.serving.domain.bindings import Binding
 from services.serving.outbound.bindings import SqlBindings
 from services.serving.outbound.tables import metadata
 from tests.unit.serving import tiny
-from tests.unit.serving.house import House, asset, camera, picture, serving, settings_of, until
+from tests.unit.serving.house import House, asset, camera, picture, serving, settings_of
+from tests.waiting import until
 
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 

@@ -25,6 +25,7 @@ from services.common.servers import CannotStart
 from services.serving.domain.calls import InferCall
 from services.serving.domain.work import Work
 from tests.unit.serving.folders import PICTURE_CONFIG, folder_serving, numbers, pictures, write
+from tests.waiting import until
 
 VALUES = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -63,11 +64,9 @@ async def test_a_call_leaves_nothing_for_the_collection_of_cycles(client: triton
         await client.infer("pictures", [tensor(np.array([_png()], dtype=np.object_), "image", "BYTES")])
         with pytest.raises(InferenceServerException):
             await client.infer("numbers", [tensor(VALUES.astype(np.float64), datatype="FP64")])
-        await asyncio.sleep(0.1)
-        left = [one for one in gc.get_objects() if type(one) in (InferCall, Work)]
+        await until(lambda: not any(type(one) in (InferCall, Work) for one in gc.get_objects()), what="their end")
     finally:
         gc.enable()
-    assert not left
 
 
 async def test_a_call_and_all_around_it_are_answered(client: triton.InferenceServerClient) -> None:
@@ -255,25 +254,28 @@ output { name: "y" data_type: TYPE_FP32 dims: [2] }
 dynamic_batching { default_queue_policy { max_queue_size: 1 } }
 """
 SLOW = """
-import time
+import os, time
 def infer(inputs):
-    time.sleep(0.5)
-    return {"y": inputs["x"]}
+    while not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return {{"y": inputs["x"]}}
 """
 
 
 @pytest.mark.parametrize("transport", ["grpcio", "pygrpc"])
 async def test_what_finds_no_room_is_unavailable_and_counted(folder: Path, tmp_path: Path, transport: str) -> None:
-    place = folder / "slow"
+    place, gate = folder / "slow", tmp_path / "go on"
     (place / "1").mkdir(parents=True)
     (place / "config.pbtxt").write_text(SLOW_CONFIG)
-    (place / "1" / "model.py").write_text(SLOW)
+    (place / "1" / "model.py").write_text(SLOW.format(gate=str(gate)))
     values = np.ones((1, 2), np.float32)
     async with (
         folder_serving(folder, tmp_path, transport=transport) as one,
         triton.InferenceServerClient(f"127.0.0.1:{one.ports['grpc_port']}") as client,
     ):
-        calls = [client.infer("slow", [tensor(values, "x")]) for _ in range(6)]
+        calls = [asyncio.ensure_future(client.infer("slow", [tensor(values, "x")])) for _ in range(6)]
+        await until(lambda: any(one.done() for one in calls))
+        await asyncio.to_thread(gate.touch)
         found = await asyncio.gather(*calls, return_exceptions=True)
         async with httpx.AsyncClient() as http:
             scraped = (await http.get(f"http://127.0.0.1:{one.ports['http_port']}/metrics")).text

@@ -19,6 +19,7 @@ from services.common.runtime import Runtime
 from services.serving.errors import Overloaded
 from services.serving.inbound.unread import SMALL, Unread
 from tests.unit.serving.folders import folder_serving, write
+from tests.waiting import PATIENCE_S
 
 LARGE = 8 << 20
 """Floats, so 32 MiB: more than the kernel's buffers take."""
@@ -134,7 +135,7 @@ async def test_large_answers_are_refused_while_others_wait_unread_and_small_ones
     port = runtime.ports["http_port" if http else "grpc_port"]
     deaf: Sockets = []
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while await asked(runtime, http, LARGE) != "full":  # A transport may cut off one that is slow.
                 deaf.append(await asyncio.to_thread(deaf_http if http else deaf_grpc, port))
                 await asyncio.sleep(0.05)
@@ -142,7 +143,7 @@ async def test_large_answers_are_refused_while_others_wait_unread_and_small_ones
     finally:
         for one in deaf:
             one.close()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while (ended := await asked(runtime, http, LARGE)) == "full":
             await asyncio.sleep(0.05)
     assert int(ended) > 4 * LARGE

@@ -24,6 +24,7 @@ from services.serving.errors import (
 from services.serving.inbound.v2.app import LONG
 from services.serving.inbound.v2.patience import Patience
 from tests.unit.serving.v2_house import NUMBERS, House, binary_body, infer_body
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def leaving(house: House) -> Callable[[], Any]:
 async def test_a_call_whose_client_goes_away_is_cancelled() -> None:
     house = House(patience=Patience(look_s=0.001))
     house.model.waits = True
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         found = await house.call("POST", "/v2/models/m/infer", receive=leaving(house))
     assert (found.status, house.model.cancelled) == (0, True)
     task = asyncio.current_task()
@@ -300,7 +301,7 @@ async def test_a_call_that_is_cancelled_from_outside_is_not_swallowed() -> None:
     house = House(patience=Patience(look_s=0.001))
     house.model.waits = True
     call = asyncio.create_task(house.call("POST", "/v2/models/m/infer", infer_body()))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while not house.model.calls:
             await asyncio.sleep(0.001)
     call.cancel()
@@ -317,7 +318,7 @@ async def test_a_client_that_stalls_in_the_middle_of_its_body_is_told_so() -> No
             await asyncio.Event().wait()
         return {"type": "http.request", "body": parts.pop(), "more_body": True}
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         found = await house.call("POST", "/v2/models/m/infer", receive=receive)
     assert (found.status, found.headers["connection"], house.model.calls) == (408, "close", [])
 
@@ -330,7 +331,7 @@ async def test_a_client_that_goes_on_slowly_is_waited_for() -> None:
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": bytes([body.pop(0)]), "more_body": bool(body)}
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         assert (await house.call("POST", "/v2/models/m/infer", receive=receive)).status == 200
 
 

@@ -15,8 +15,8 @@ import uvicorn
 
 from services.common.servers import QuietServer
 from services.serving.inbound.v2.patience import Patience
-from tests.unit.serving.house import until
 from tests.unit.serving.v2_house import LIMIT, House, binary_body, infer_body
+from tests.waiting import PATIENCE_S, until
 
 PATH = "/v2/models/m/infer"
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -58,7 +58,7 @@ def head(size: str, *headers: str) -> bytes:
 async def answered(connection: Connection) -> tuple[int, bytes]:
     """The next answer's status and body."""
     reader, _ = connection
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
         (size,) = (int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
         return int(lines[0].split()[1]), await reader.readexactly(size)
@@ -127,14 +127,14 @@ async def test_a_client_that_stalls_is_told_so_and_hung_up_on(house: House, port
         writer.write(head("content-length: 100") + sent)
         status, found = await answered(connection)
         assert (status, "did not go on" in json.loads(found)["error"]) == (408, True)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             assert await reader.read() == b""
     assert house.model.calls == []
 
 
 async def test_others_are_served_while_many_stall(house: House, port: int) -> None:
     body = infer_body()
-    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE_S):
         stalled = [group.create_task(asyncio.open_connection("127.0.0.1", port)) for _ in range(100)]
         writers = [(await one)[1] for one in stalled]
         for writer in writers:

@@ -17,6 +17,7 @@ from services.trainer.domain.runs import RunState
 from services.trainer.errors import RunOver, UnknownRun
 from services.trainer.handlers import Order
 from tests.unit.trainer.world import AWAY, CHAMPION, CLASSES, START, TRACE, version, world
+from tests.waiting import until
 
 
 def order(**more: object) -> Order:
@@ -160,8 +161,7 @@ async def test_a_request_waits_on_the_bus_while_registry_is_away(tmp_path: Path)
             await trainer.handlers.open_run(order(request_id="r-0"))
         await trainer.request()
         settling = asyncio.create_task(trainer.settle())
-        await asyncio.sleep(0.2)
-        assert "registry does not answer" in trainer.bus.waiting_for()
+        await until(lambda: "registry does not answer" in trainer.bus.waiting_for())
         trainer.registry.error, trainer.registry.live = None, CHAMPION
         await settling
         assert (await trainer.run_of("r-1")).state is RunState.WAITING

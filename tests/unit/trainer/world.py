@@ -32,6 +32,7 @@ from services.trainer.outbound.tables import metadata
 from services.trainer.scheduler import Scheduler
 from services.trainer.settings import TrainerSettings
 from services.trainer.wire import timestamp
+from tests.waiting import until
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -237,12 +238,13 @@ class World:
 
     async def until(self, run_id: str, state: RunState) -> Run:
         """Wait until a run is in a state."""
-        async with asyncio.timeout(20):
-            while True:
-                run = await self.run(run_id)
-                if run.state is state:
-                    return run
-                await asyncio.sleep(0.01)
+
+        async def reached() -> Run | None:
+            run = await self.run(run_id)
+            return run if run.state is state else None
+
+        found: Run = await until(reached, what=f"{state} of {run_id}")
+        return found
 
 
 @asynccontextmanager
