@@ -127,6 +127,19 @@ async def close(client: Any, patience_s: float = CLOSE_S) -> None:
         await _cut_off(client)
     finally:
         _hear_out_transaction(client)
+        connections: Any = getattr(client, "client", None) or client._client
+        connections._conns = Shut(connections._conns)
+
+
+class Shut(dict[Any, Any]):
+    """A closed client's connections by node. aiokafka closes those that there are: one that was being made meanwhile is
+    closed here as it comes, for nobody else would.
+    """
+
+    def __setitem__(self, node: Any, connection: Any) -> None:
+        """A connection that came too late."""
+        connection.close()
+        super().__setitem__(node, connection)
 
 
 def hear_out(future: asyncio.Future[Any]) -> None:

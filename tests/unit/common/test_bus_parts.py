@@ -20,7 +20,7 @@ from services.common.bus import Delivery, Outcome, Record, derive_id, partition_
 from services.common.bus.abreast import PATIENCE_S, Abreast
 from services.common.bus.assignors import CoPartitioned, OneOwner
 from services.common.bus.backlog import Waiting, share_of
-from services.common.bus.connection import NoiseFilter, instance_id
+from services.common.bus.connection import NoiseFilter, close, instance_id
 from services.common.bus.deadletter import dead_letter_topics, letter_of, read_letter
 from services.common.bus.drafts import make_delivery, make_record
 from services.common.bus.suspects import Progress, Suspects
@@ -222,6 +222,46 @@ async def test_waiting_for_a_next_try_ends_when_the_listener_does() -> None:
     worker.stopping.set()
     with pytest.raises(Stopped):
         await task
+
+
+class Connection:
+    """One of aiokafka's."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Client:
+    """A consumer or producer, with its connections by node; `stop` closes those that there are."""
+
+    def __init__(self) -> None:
+        self.client, self._conns = self, {1: Connection()}
+
+    async def stop(self) -> None:
+        for connection in self._conns.values():
+            connection.close()
+
+
+async def test_a_connection_that_is_made_while_its_client_is_closed_is_closed_too() -> None:
+    client, late, made = Client(), Connection(), asyncio.Event()
+
+    async def connected() -> Connection:
+        await made.wait()
+        return late
+
+    async def connect() -> None:
+        client._conns[2] = await connected()
+
+    making = asyncio.create_task(connect())
+    await asyncio.sleep(0)
+    await close(client)
+    assert not late.closed
+    made.set()
+    await making
+    assert late.closed
+    assert client._conns[2] is late
 
 
 async def test_a_cancellation_that_comes_with_the_event_is_not_forgotten() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import math
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -340,7 +340,6 @@ async def test_choosing_costs_a_call_a_few_microseconds(tmp_path: Path) -> None:
     of = version()
     notes = [note(Inputs(tensor=pixels), of=of) for _ in range(2_000)]
     one = sampling(tmp_path, Rule(0.01, 0.1))
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = time.thread_time()  # of the processor, not of the clock: others may have it meanwhile
     one.take(grouped(notes))
-    assert (loop.time() - began) / len(notes) < 500e-6
+    assert (time.thread_time() - began) / len(notes) < 500e-6
