@@ -40,6 +40,7 @@ from irisloop.topics import (
 from services.common.bus import KafkaBus, Record, Topic
 from services.common.bus.cloudevents import Raw
 from services.common.bus.connection import silence_noise
+from services.common.bus.handover import place_of
 from services.common.settings import CommonSettings, KafkaSettings
 from services.monitor.domain.tables import TABLES
 from tests.bench.monitor.recording import Feed, record
@@ -122,6 +123,13 @@ async def any_ready(both: Sequence[ServiceProcess]) -> None:
     raise TimeoutError("no monitor is ready: " + "\n".join(one.log() for one in both))
 
 
+async def at_work(kafka: KafkaSettings) -> None:
+    """Until a judge has written its first state: a kill before that takes nothing away."""
+    async with asyncio.timeout(SETTLE_S):
+        while not any((await place_of(kafka, "monitor", "judge-drift"))[1].values()):
+            await asyncio.sleep(0.1)
+
+
 async def disturb(both: Sequence[ServiceProcess], kills: int, seed: int, done: Outcome) -> None:
     """Kill and start again; what is killed, when, and for how long comes from the seed."""
     rng = random.Random(seed)
@@ -150,6 +158,7 @@ async def run(folder: Path, raws: Sequence[Raw], kills: int, seed: int, environm
                 one.start()
             await any_ready(both)
             flow = asyncio.create_task(flowing(feed, len(raws), kills, done))
+            await at_work(kafka)
             await disturb(both, kills, seed, done)
             await flow
             async with KafkaBus(CommonSettings(home=folder / "bench", kafka=kafka), "bench") as bus:
@@ -157,10 +166,16 @@ async def run(folder: Path, raws: Sequence[Raw], kills: int, seed: int, environm
         finally:
             for one in both:
                 one.kill()
-    done.restored = sum((one.home / "log.txt").read_text().count("judge_restored") for one in both)
+    done.restored = sum(read_back((one.home / "log.txt").read_text()) for one in both)
     done.rows = tables(both[0].home / "clickhouse")
     done.seconds = time.monotonic() - began
     return done
+
+
+def read_back(log: str) -> int:
+    """How often a judge took up a state that one before it had left; the first one's is empty."""
+    said = [json.loads(line) for line in log.splitlines() if '"judge_restored"' in line]
+    return sum(line["pieces"] > 0 for line in said)
 
 
 async def flowing(feed: Feed, total: int, kills: int, done: Outcome) -> None:
