@@ -11,7 +11,7 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any, Final
 
-PATIENCE_S: Final = 100.0
+PATIENCE_S: Final = 120.0
 
 
 async def until(

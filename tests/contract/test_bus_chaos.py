@@ -21,7 +21,7 @@ from tests.contract.broker import Broker
 from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

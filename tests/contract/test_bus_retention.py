@@ -19,7 +19,7 @@ from tests.contract.broker import Broker
 from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said
 from tests.waiting import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("way", ["shared", "stream"])

@@ -13,7 +13,7 @@ from tests.contract.broker import Broker
 from tests.contract.houses import AnyBus, Echo, Hearer, KafkaHouse, running, said, texts
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 STEADY_S = 4.0
 """Some heartbeats, of one a second."""
 STOP_S = 18.0

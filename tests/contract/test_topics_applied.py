@@ -16,7 +16,7 @@ from services.common.errors import Conflict
 from tests.contract.broker import Broker
 from tests.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 T = TypeVar("T")
 FRAMES = "irisloop.ingest.frame.captured.v1"

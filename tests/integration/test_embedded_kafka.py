@@ -20,7 +20,7 @@ from services.local.ports import free_port
 from services.local.settings import LocalSettings
 from tests.waiting import PATIENCE_S, wait_until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 LARGE = 9 << 20
 

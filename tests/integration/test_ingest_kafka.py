@@ -25,7 +25,7 @@ from tests.integration.ingest_house import IngestProcess, running_ingest, runnin
 from tests.unit.ingest.pictures import encoded, jpeg, jpeg_that_declares, png_that_declares
 from tests.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 PARTITIONS = 6
 JPEG = [("content-type", b"image/jpeg")]

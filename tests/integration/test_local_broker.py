@@ -25,7 +25,7 @@ from services.monitor.inbound import notices
 from tests.contract.houses import running
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 NOW = datetime.now(UTC)
 
 

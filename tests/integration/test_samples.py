@@ -30,7 +30,7 @@ from tests.unit.serving.house import House, picture, serving
 from tests.unit.serving.test_protocol import IMAGES, image
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from tests.unit.serving import tiny
 from tests.unit.serving.house import asset, picture
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 CAMERAS = [f"gate-{number}" for number in range(12)]
 

@@ -34,7 +34,7 @@ from tests.unit.serving.test_protocol import IMAGES, image
 from tests.unit.serving.test_stream import bind
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 POLICY = """
 policies:

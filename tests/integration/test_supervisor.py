@@ -229,6 +229,7 @@ async def test_a_taken_port_is_a_sentence_and_nothing_is_left_running(tmp_path: 
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(600)
 async def test_kafka_is_started_given_its_topics_and_started_again(tmp_path: Path) -> None:
     async with make_supervisor(tmp_path, only=["ingest"], kafka=True) as supervisor:
         await supervisor.wait_ready(PATIENCE_S)

@@ -34,7 +34,7 @@ from services.trainer.outbound.processes import TAKEN, ChildProcesses
 from tests.unit.trainer.pictures import CLASSES, cut, pictures
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 REPOSITORY = Path(__file__).parents[2]
 EPOCHS = 4
