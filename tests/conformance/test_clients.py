@@ -49,7 +49,7 @@ def test_every_example_script_of_tritonclient_passes(tmp_path: Path, kind: str) 
 
 @needs_perf_analyzer
 @transports
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_perf_analyzer_measures_over_both_transports(tmp_path: Path, kind: str, protocol: str) -> None:
     analyzer = build_perf_analyzer(HOME)

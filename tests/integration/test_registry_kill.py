@@ -24,7 +24,7 @@ from tests.integration.service_process import ServiceProcess
 from tests.unit.registry.world import FIRST, aliases_of, better, finished, report, run
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 MODELS = ("garments", "gates")
 RUNS = 50
