@@ -23,7 +23,7 @@ from tests.integration.ingest_house import running_kafka
 from tests.unit.monitor.records import event
 from tests.unit.monitor.worlds import EPOCH
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 BUSY, QUIET = 10, 1
 """Cameras in the first partition, and in the second."""
@@ -60,7 +60,7 @@ async def test_an_uneven_backlog_is_judged_in_its_order_and_nobody_is_called_sil
                 await committed(admin, "judge-drift", ends)
             finally:
                 await admin.close()
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 shown = (await client.get(f"http://127.0.0.1:{one.http_port}/metrics")).text.splitlines()
         finally:
             one.kill()

@@ -16,8 +16,8 @@ from aiokafka.partitioner import murmur2
 from google.protobuf.wrappers_pb2 import StringValue
 from irisloop.topics import CAMERA_PARTITIONS, FRAME_CAPTURED, TOPICS
 
-from services.common.bus import Delivery, Outcome, Record, derive_id, partition_of
-from services.common.bus.abreast import PATIENCE_S, Abreast
+from services.common.bus import Delivery, Outcome, Record, abreast, derive_id, partition_of
+from services.common.bus.abreast import Abreast
 from services.common.bus.assignors import CoPartitioned, OneOwner
 from services.common.bus.backlog import Waiting, share_of
 from services.common.bus.connection import NoiseFilter, close, instance_id
@@ -102,9 +102,9 @@ def test_a_partition_with_more_on_the_broker_is_waited_for_and_not_for_ever() ->
     assert (taken(lines), len(lines)) == ([], 1)
     lines.put(BUSY, found(BUSY, 1_200))
     assert taken(lines) == [(1, 1_200)]
-    now = PATIENCE_S / 2
+    now = abreast.PATIENCE_S / 2
     assert taken(lines) == []
-    now = PATIENCE_S
+    now = abreast.PATIENCE_S
     assert taken(lines) == [(0, 9_000)]
     lines.put(QUIET, found(QUIET, 9_500))
     lines.expect({BUSY})
