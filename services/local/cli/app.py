@@ -70,12 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command; returns the exit code. With `--debug` an error keeps its traceback."""
     try:
-        return int(app(args=list(words), standalone_mode=False) or 0)
+        return int(app(args=list(words), prog_name="irisloop", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line itself is wrong; the class differs between typers
-            complain(error.format_message() + _hint(error))
+            if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
+                typer.echo(error.format_message(), err=True)
+            else:
+                complain(error.format_message().rstrip(".") + "." + _hint(error))
             return EXIT_USAGE
         if "--debug" in words:
             raise

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from irisloop.registry.v1 import registry_pb2
 
 from services.local.cli.app import run
 from services.local.cli.cameras import _pairs
+from services.local.cli.datasets import gate_line
 from services.local.errors import LocalError
 from services.local.logs import LogFile
 from services.local.ports import free_port
@@ -51,8 +53,10 @@ def said_by(capsys: pytest.CaptureFixture[str]) -> str:
         (["up", "--replicas", "serving=many"], 1, "is not SERVICE=N"),
         (["import", "/no/such/folder"], 1, "/no/such/folder is no folder"),
         (["dlq", "replay"], 1, "Say which"),
+        (["dlq", "list", "--service", "nobody"], 1, "There is no service 'nobody'"),
+        (["models", "rollout", "m", "2", "--stage", "odd"], 1, "shadow or canary"),
+        (["status", "--nonsense"], 2, "--nonsense. `irisloop status --help` says more."),
         (["train"], 2, "--dataset"),
-        (["status", "--nonsense"], 2, "--nonsense"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -79,6 +83,27 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     commands = capsys.readouterr().out
     for command in ("up", "status", "doctor", "logs", "import", "train", "lineage", "demo", "cameras", "models", "dlq"):
         assert f" {command} " in commands
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == run(["monitor"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: irisloop ")
+    assert "irisloop: " not in said
+
+
+def test_a_gate_is_told_with_its_numbers() -> None:
+    gate = registry_pb2.GateResult(
+        gate="parity", passed=True, measured=9.537e-7, limit=1e-3, detail="largest difference"
+    )
+    assert gate_line(gate) == "passed parity: 9.537e-07 (limit 0.001, largest difference)"
+
+
+def test_a_folder_without_models_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["migrate", "triton", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "holds no model" in said
+    assert "Start them" not in said
 
 
 def test_status_says_that_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
