@@ -29,6 +29,7 @@ from services.local.cli.session import complain
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
+KAFKA_HINT: Final = "Start it with `irisloop up`, or name another by IRISLOOP_KAFKA__BOOTSTRAP_SERVERS."
 
 app = typer.Typer(
     name="irisloop",
@@ -89,7 +90,7 @@ def run(words: Sequence[str]) -> int:
 def sentence(error: Exception) -> str:
     """What went wrong, for a person."""
     if isinstance(error, IrisloopError):
-        return str(error)
+        return f"{error}. {KAFKA_HINT}" if error.reason == "KAFKA_AWAY" else str(error)
     return f"Something unexpected happened: {type(error).__name__}: {error}. `irisloop --debug ...` shows where."
 
 

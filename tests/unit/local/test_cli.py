@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from irisloop.registry.v1 import registry_pb2
 
-from services.local.cli.app import run
+from services.common.errors import Unavailable
+from services.local.cli.app import run, sentence
 from services.local.cli.cameras import _pairs
 from services.local.cli.datasets import gate_line
 from services.local.errors import LocalError
@@ -72,10 +73,21 @@ def test_debug_shows_where_an_error_came_from() -> None:
         run(["--debug", "logs", "ingest"])
 
 
-def test_an_odd_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("IRISLOOP_LOCAL__KAFKA_PORT", "many")
+@pytest.mark.parametrize(
+    "name", ["IRISLOOP_LOCAL__KAFKA_PORT", "IRISLOOP_REPLICA", "IRISLOOP_KAFKA__SECURITY_PROTOCOL"]
+)
+def test_an_odd_setting_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "many")
     assert run(["status"]) == 1
-    assert "KAFKA_PORT" in said_by(capsys)
+    assert f"The setting {name} is not valid" in said_by(capsys)
+
+
+def test_a_kafka_that_is_away_is_said_with_what_to_do() -> None:
+    assert sentence(Unavailable("Kafka does not answer: why", reason="KAFKA_AWAY")) == (
+        "Kafka does not answer: why. Start it with `irisloop up`, or name another by IRISLOOP_KAFKA__BOOTSTRAP_SERVERS."
+    )
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
