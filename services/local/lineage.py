@@ -73,7 +73,7 @@ async def trace(owners: Owners, subject: str, predictions: Predictions | None = 
         numbered = [partial(walk.version, name, number), partial(walk.dataset, name, number)]
         found = [node for node in [await walk.attempt(one) for one in numbered] if node is not None]
         if len(found) > 1:
-            return Node("name", subject, "several things bear it", children=found)
+            return Node("name", subject, "two things have this name", children=found)
         if found:
             return found[0]
     for attempt in () if slash else (walk.asset, walk.run, walk.prediction):
@@ -82,7 +82,7 @@ async def trace(owners: Owners, subject: str, predictions: Predictions | None = 
     if (node := await walk.attempt(partial(walk.camera, subject))) is not None:
         return node
     raise NotFound(
-        f"No owner knows {subject}. Give an asset, prediction or run id, MODEL/VERSION, DATASET/VERSION or a camera."
+        f"No owner knows {subject!r}. Give an asset, prediction or run id, MODEL/VERSION, DATASET/VERSION or a camera."
     )
 
 
@@ -119,9 +119,10 @@ class _Walk:
             raise NotFound(f"no prediction {prediction_id}")
         node = await self._prediction_up(found)
         if found.asset_id:
-            asset = await self._asset(found.asset_id)
-            above = _asset_node(asset).with_relation("of")
-            above.children.append(_camera_node(asset.camera_id).with_relation("from"))
+            asset = await self._known(self._asset(found.asset_id))
+            above = _asset_node(asset) if asset is not None else Node("asset", found.asset_id, "deleted")
+            above.relation = "of"
+            above.children.append(_camera_node(found.camera_id).with_relation("from"))
             node.children.append(above)
         return node
 
@@ -149,6 +150,8 @@ class _Walk:
         return node
 
     async def camera(self, camera_id: str) -> Node:
+        if not camera_id:
+            raise NotFound("no camera without an id")
         async with self._owners.stub("ingest", ingest_pb2_grpc.IngestServiceStub) as stub:
             request = ingest_pb2.ListAssetsRequest(camera_id=camera_id, limit=FEW)
             assets = (await self._owners.call("ingest", stub.ListAssets, request)).assets
@@ -196,7 +199,11 @@ class _Walk:
 
     async def _contents(self, version: labeling_pb2.DatasetVersion) -> list[Node]:
         """Cameras of a dataset version and how many assets each gave, from its manifest."""
-        rows = await asyncio.to_thread(read_manifest, await self._object(version.manifest.digest))
+        content = await self._known(self._object(version.manifest.digest))
+        if content is None:
+            where = self._owners.common().objects
+            return [Node("manifest", version.manifest.digest, f"not in {where}: run this where the loop's home is")]
+        rows = await asyncio.to_thread(read_manifest, content)
         cameras: dict[str, list[str]] = {}
         for asset_id, camera_id in rows:
             cameras.setdefault(camera_id, []).append(asset_id)

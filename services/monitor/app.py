@@ -107,7 +107,7 @@ def read_policy(path: Path) -> Policy:
     try:
         return Policy.read(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise BrokenPolicy(f"{path}: {error}", field="policy") from error
+        raise BrokenPolicy(f"{path}: {_why_unreadable(error)}", field="policy") from error
 
 
 def read_targets(path: Path | None) -> list[AnyTarget]:
@@ -117,4 +117,15 @@ def read_targets(path: Path | None) -> list[AnyTarget]:
     try:
         return targets_of(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BrokenNotices(f"{path}: {error}", field="notices") from error
+        raise BrokenNotices(f"{path}: {_why_unreadable(error)}", field="notices") from error
+
+
+def _why_unreadable(error: Exception) -> str:
+    """On one line, without the path, which the caller names."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    if isinstance(error, UnicodeDecodeError):
+        return "is not YAML in UTF-8"
+    if isinstance(error, yaml.YAMLError):
+        return f"is not YAML: {' '.join(str(error).split())}"
+    return str(error)

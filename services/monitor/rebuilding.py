@@ -80,7 +80,7 @@ async def require_stopped(settings: KafkaSettings, handlers: Sequence[str]) -> N
         members, _ = await place_of(settings, "monitor", handler)
         if members:
             raise StillRunning(
-                f"a monitor runs (group irisloop.monitor.{handler} has {members} members); stop it first"
+                f"a monitor runs (members of the group irisloop.monitor.{handler}: {members}); stop it first"
             )
 
 

@@ -85,7 +85,7 @@ def read_policies(path: Path) -> tuple[Policy, ...]:
     try:
         return parse_policies(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())
+        words = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
         raise InvalidMessage(f"The policy file {path} cannot be read: {words}", field="policy") from error
     except InvalidMessage as error:
         raise InvalidMessage(f"The policy file {path} is not valid: {error}", field=error.field) from error

@@ -29,6 +29,8 @@ DOCUMENTS = [
 ]
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)|(?:src|srcset)=\"([^\"]+)\"")
+ANCHORED = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
+NAMED_FILE = re.compile(r"(?<![\w./])((?:services|tests|tools|proto|deploy|docs)/[\w./-]*\.[a-z]{2,6})\b")
 ROUTE = re.compile(r"`(GET|POST|PUT|DELETE) (/api/v1/[^`\s]*)`")
 BUILD: dict[str, Callable[..., Any]] = {
     "ingest": build_ingest,
@@ -89,3 +91,28 @@ def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
     links = [first or second for first, second in LINK.findall(document.read_text(encoding="utf-8"))]
     inside = [link for link in links if not re.match(r"[a-z]+:", link)]
     assert [link for link in inside if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_to_a_heading_finds_it(document: Path) -> None:
+    missing = [
+        f"{page}#{anchor}"
+        for page, anchor in ANCHORED.findall(document.read_text(encoding="utf-8"))
+        if anchor not in anchors(document.parent / page if page else document)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[:2] + DOCUMENTS[3:], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_of_the_repository_that_a_page_names_is_there(document: Path) -> None:
+    """Not of the changelog, which tells of files that went."""
+    named = NAMED_FILE.findall(document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub names them in links."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    words = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in words}

@@ -29,6 +29,7 @@ from services.local.cli.session import complain
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
+KAFKA_HINT: Final = "Start it with `irisloop up`, or name another by IRISLOOP_KAFKA__BOOTSTRAP_SERVERS."
 
 app = typer.Typer(
     name="irisloop",
@@ -70,12 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command; returns the exit code. With `--debug` an error keeps its traceback."""
     try:
-        return int(app(args=list(words), standalone_mode=False) or 0)
+        return int(app(args=list(words), prog_name="irisloop", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
         return EXIT_INTERRUPTED
     except Exception as error:
         if hasattr(error, "format_message"):  # the command line itself is wrong; the class differs between typers
-            complain(error.format_message() + _hint(error))
+            if type(error).__name__ == "NoArgsIsHelpError":  # the message is the help itself
+                typer.echo(error.format_message(), err=True)
+            else:
+                complain(error.format_message().rstrip(".") + "." + _hint(error))
             return EXIT_USAGE
         if "--debug" in words:
             raise
@@ -86,7 +90,7 @@ def run(words: Sequence[str]) -> int:
 def sentence(error: Exception) -> str:
     """What went wrong, for a person."""
     if isinstance(error, IrisloopError):
-        return str(error)
+        return f"{error}. {KAFKA_HINT}" if error.reason == "KAFKA_AWAY" else str(error)
     return f"Something unexpected happened: {type(error).__name__}: {error}. `irisloop --debug ...` shows where."
 
 

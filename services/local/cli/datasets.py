@@ -115,6 +115,8 @@ async def _train(session: Session, request: Any) -> None:
             raise LocalError(f"Run {run.id} {state}: {run.error or 'see `irisloop logs trainer`'}")
     for score in run.report.scores:
         for condition in score.conditions:
+            if not condition.assets:  # without a new condition there is nothing to be right or wrong on
+                continue
             console().print(
                 f"{score.role:<10} {condition.condition:<12} accuracy {condition.accuracy:.3f} "
                 f"({condition.accuracy_low:.3f}-{condition.accuracy_high:.3f}, {condition.assets:,} assets)"
@@ -138,6 +140,12 @@ async def _follow(session: Session, stub: Any, run: Any) -> Any:
     return run
 
 
+def gate_line(gate: Any) -> str:
+    """One gate's outcome with its two numbers, for a person."""
+    verdict = "passed" if gate.passed else "failed"
+    return f"{verdict} {gate.gate}: {gate.measured:.4g} (limit {gate.limit:.4g}, {gate.detail})"
+
+
 async def _show_judgement(session: Session, run: Any) -> None:
     """What registry makes of the run; it hears of the end by an event, a moment after us."""
     from irisloop.registry.v1 import registry_pb2, registry_pb2_grpc
@@ -151,9 +159,7 @@ async def _show_judgement(session: Session, run: Any) -> None:
                 state = registry_pb2.VersionState.Name(versions[0].state).removeprefix("VERSION_STATE_").lower()
                 console().print(f"{run.model} version {versions[0].version} is {state.replace('_', ' ')}.")
                 for gate in versions[0].gates:
-                    console().print(
-                        f"  {'passed' if gate.passed else 'failed'} {gate.gate}: {gate.detail}", markup=False
-                    )
+                    console().print(f"  {gate_line(gate)}", markup=False)
                 return
             await asyncio.sleep(POLL_S)
     console().print("registry has not judged it yet; `irisloop models list` will show it.")

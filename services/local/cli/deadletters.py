@@ -11,6 +11,7 @@ import typer
 
 from services.local.cli.session import console, open_session, show_json, show_table, wait_for
 from services.local.errors import LocalError
+from services.local.layout import SERVICES
 
 if TYPE_CHECKING:
     from services.common.bus import KafkaBus
@@ -28,6 +29,8 @@ def list_letters(topic: Topic = "", service: Service = "", as_json: AsJson = Fal
     """List the letters that were not replayed, and how many there are of each reason."""
     from services.common.bus.deadletter import counts
 
+    if service and service not in SERVICES:
+        raise LocalError(f"There is no service {service!r}. Services: {', '.join(SERVICES)}.")
     found = wait_for(_letters(topic, service))
     if as_json:
         show_json([_view(letter) for letter in found])

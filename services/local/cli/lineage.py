@@ -46,7 +46,9 @@ def _tree(node: Node) -> Tree:
     waiting = [(tree, node)]
     while waiting:
         branch, parent = waiting.pop()
-        waiting += [(branch.add(escape(f"{child.relation}: ") + _label(child)), child) for child in parent.children]
+        for child in parent.children:
+            relation = escape(f"{child.relation}: ") if child.relation else ""
+            waiting.append((branch.add(relation + _label(child)), child))
     return tree
 
 

@@ -6,8 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
+from services.common.errors import NotFound, Unavailable
 from services.local.cli import models_rollout
-from services.local.cli.session import Session, ask_registry, console, open_session, show_json, show_table, wait_for
+from services.local.cli.session import (
+    Session,
+    ask_registry,
+    complain,
+    console,
+    open_session,
+    show_json,
+    show_table,
+    wait_for,
+)
 from services.local.errors import LocalError
 
 app = typer.Typer(help="Models: list, bind, roll out, promote, roll back, approve, history.", no_args_is_help=True)
@@ -49,6 +59,8 @@ def bind(
     """Have a model predict every frame of matching cameras."""
     wait_for(_bind(open_session(), model, role, camera or [], _pairs(tag or []), remove=remove))
     console().print(f"{model} ({role}) is {'no longer bound' if remove else 'bound'}.")
+    if not remove and not wait_for(_has_alias(open_session(), model, role)):
+        complain(f"model {model} has no {role} yet: nothing is predicted until it has; see `irisloop models list`")
 
 
 @app.command("promote")
@@ -160,6 +172,21 @@ async def _bind(
             raise LocalError("Say which cameras: --camera 'gate-*' or --tag site=north; --camera '*' means all.")
         binding = serving_pb2.Binding(model=model, role=role, cameras=cameras, tags=tags)
         await session.call("serving", stub.PutBinding, serving_pb2.PutBindingRequest(binding=binding))
+
+
+async def _has_alias(session: Session, model: str, name: str) -> bool:
+    """Whether the alias points at a version; taken to be so while registry does not answer, as the binding holds."""
+    from irisloop.registry.v1 import registry_pb2, registry_pb2_grpc
+
+    async with session.stub("registry", registry_pb2_grpc.RegistryServiceStub) as stub:
+        try:
+            request = registry_pb2.GetModelRequest(model=model)
+            found = (await session.call("registry", stub.GetModel, request)).model
+        except NotFound:
+            return False
+        except Unavailable:
+            return True
+    return any(alias.name == name and alias.version for alias in found.aliases)
 
 
 def _show_aliases(model: Any) -> None:

@@ -66,7 +66,9 @@ def _wanted(version: str, stage: str, share: float, arms: list[str], *, automati
     if arms:
         return {"stage": registry_pb2.STAGE_EXPERIMENT, "arms": [_arm(text) for text in arms]}
     if not version or stage not in STAGES:
-        raise LocalError("Say which version and which stage: irisloop models rollout MODEL VERSION --stage shadow.")
+        raise LocalError(
+            "Say which version and which stage, shadow or canary: irisloop models rollout MODEL VERSION --stage shadow."
+        )
     number = registry_pb2.Stage.Value(f"STAGE_{stage.upper()}")
     return {"challenger": version, "stage": number, "share": share, "automatic": automatic}
 

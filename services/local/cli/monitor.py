@@ -85,6 +85,8 @@ def history(
         )
         for i in found["incidents"]
     ]  # fmt: skip
+    if not rows:
+        require_known(model)
     heads = ("id", "model", "version", "alarm (UTC)", "end", "state", "cause", "harm", "shape", "cameras")
     show_table(heads, rows, "There was no alarm.")
 
@@ -147,6 +149,8 @@ def predictions(
         )
         for p in found["predictions"]
     ]  # fmt: skip
+    if not rows:
+        require_known(model)
     heads = ("captured (UTC)", "model", "version", "role", "camera", "answer", "score", "asset")
     show_table(heads, rows, "There is no such prediction.")
     if found["next_page_token"]:
@@ -188,6 +192,12 @@ def report(
     """Write one self-contained HTML page: verdict, incidents, accuracy, channels, decisions, and what is unknown."""
     asked = {"model": model, "camera_id": camera, "since": when(since), **end(until)}
     _write(output, _fetch("/api/v1/report", {**asked, "assets_url": open_session().url("ingest")}))
+
+
+def require_known(model: str) -> None:
+    """A name that the monitor never heard is an error, not an empty list. Raises the monitor's sentence."""
+    if model:
+        ask("/api/v1/status", {"model": model})
 
 
 def ask(path: str, asked: dict[str, Any]) -> Any:

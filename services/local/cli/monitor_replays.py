@@ -235,7 +235,8 @@ def _progress(words: str) -> Iterator[tuple[Callable[[int], None], Callable[[int
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    shown = Console(stderr=True)
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
         task = bar.add_task(words, total=None)
         yield (lambda total: bar.reset(task, total=total)), (lambda steps: bar.advance(task, steps))
 

@@ -73,7 +73,7 @@ def migrate(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="The repository: a folder, or s3://bucket/prefix.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say of each model of a repository whether it is served here as it lies. Exit code 1 when one is not."""
+    """Say of each model of a repository whether it is served here as it lies. Exit code 1 unless all are."""
     if kind not in ("triton", "mlserver"):
         raise LocalError(f"{kind!r} is neither triton nor mlserver.")
     report = wait_for(_serving("migrate").examine(kind, folder))
@@ -82,7 +82,7 @@ def migrate(
         show_json({"served": report.served, "models": findings, "notes": list(report.notes)})
     else:
         _show(report, folder)
-    raise typer.Exit(0 if report.served else 1)
+    raise typer.Exit(0 if report.served and report.findings else 1)
 
 
 def _show(report: Any, folder: str) -> None:
@@ -104,9 +104,8 @@ def _show(report: Any, folder: str) -> None:
         console().print(f"settings.json: {note}", markup=False)
     refused = sum(finding.verdict == NOTHING for finding in report.findings)
     served = len(report.findings) - refused
-    console().print(
-        f"{served} served, {refused} not. Start them with: irisloop serve --model-repository {folder}", markup=False
-    )
+    start = f" Start them with: irisloop serve --model-repository {folder}" if served else ""
+    console().print(f"{served} served, {refused} not.{start}", markup=False)
 
 
 def _serving(module: str) -> Any:

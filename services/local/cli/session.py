@@ -118,7 +118,8 @@ def open_session() -> Session:
         settings = LocalSettings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "__".join(["IRISLOOP", *(str(part).upper() for part in first["loc"])])
+        prefix = "IRISLOOP_LOCAL__" if error.title == LocalSettings.__name__ else "IRISLOOP_"
+        name = prefix + "__".join(str(part).upper() for part in first["loc"])
         raise LocalError(f"The setting {name} is not valid: {first['msg']}.") from error
     return Session(settings, read_state(settings.home))
 

@@ -97,7 +97,9 @@ def _lines(path: Path) -> Iterator[str]:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             yield from lines
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise BrokenRecording(f"{path}: {error}", field="from") from error
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        words = f"{path}: {why}; a file that `irisloop monitor export` wrote is needed"
+        raise BrokenRecording(words, field="from") from error
 
 
 def _head(path: Path) -> list[Stretch]:
@@ -137,13 +139,17 @@ async def export(
     source: Source, names: Sequence[str], path: Path, begun: Callable[[int], None], passed: Callable[[int], None]
 ) -> int:
     """Write a recording; returns how many records. The same records give the same bytes. The file is whole or not
-    there.
+    there. Raises `BrokenRecording` when it cannot be written there, `Unavailable` without Kafka.
     """
     count, draft = 0, path.with_name(f"{path.name}.part")
     try:
+        raw = draft.open("wb")  # before Kafka is asked, whose errors are of the same kind
+    except OSError as error:
+        raise BrokenRecording(f"{path} cannot be written: {error.strerror or error}", field="to") from error
+    try:
         async with source.open(names) as held:
             begun(held.total)
-            with draft.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as out:
+            with raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as out:
                 head = {"format": FORMAT, "version": VERSION, "partitions": [asdict(one) for one in held.stretches]}
                 out.write(f"{json.dumps(head)}\n".encode())
                 async for record, steps in held.records():
@@ -152,5 +158,6 @@ async def export(
                     passed(steps)
         draft.replace(path)
     finally:
+        raw.close()
         draft.unlink(missing_ok=True)
     return count

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from irisloop.registry.v1 import registry_pb2
 
-from services.local.cli.app import run
+from services.common.errors import Unavailable
+from services.local.cli.app import run, sentence
 from services.local.cli.cameras import _pairs
+from services.local.cli.datasets import gate_line
 from services.local.errors import LocalError
 from services.local.logs import LogFile
 from services.local.ports import free_port
@@ -51,8 +54,10 @@ def said_by(capsys: pytest.CaptureFixture[str]) -> str:
         (["up", "--replicas", "serving=many"], 1, "is not SERVICE=N"),
         (["import", "/no/such/folder"], 1, "/no/such/folder is no folder"),
         (["dlq", "replay"], 1, "Say which"),
+        (["dlq", "list", "--service", "nobody"], 1, "There is no service 'nobody'"),
+        (["models", "rollout", "m", "2", "--stage", "odd"], 1, "shadow or canary"),
+        (["status", "--nonsense"], 2, "--nonsense. `irisloop status --help` says more."),
         (["train"], 2, "--dataset"),
-        (["status", "--nonsense"], 2, "--nonsense"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -68,10 +73,21 @@ def test_debug_shows_where_an_error_came_from() -> None:
         run(["--debug", "logs", "ingest"])
 
 
-def test_an_odd_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("IRISLOOP_LOCAL__KAFKA_PORT", "many")
+@pytest.mark.parametrize(
+    "name", ["IRISLOOP_LOCAL__KAFKA_PORT", "IRISLOOP_REPLICA", "IRISLOOP_KAFKA__SECURITY_PROTOCOL"]
+)
+def test_an_odd_setting_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "many")
     assert run(["status"]) == 1
-    assert "KAFKA_PORT" in said_by(capsys)
+    assert f"The setting {name} is not valid" in said_by(capsys)
+
+
+def test_a_kafka_that_is_away_is_said_with_what_to_do() -> None:
+    assert sentence(Unavailable("Kafka does not answer: why", reason="KAFKA_AWAY")) == (
+        "Kafka does not answer: why. Start it with `irisloop up`, or name another by IRISLOOP_KAFKA__BOOTSTRAP_SERVERS."
+    )
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,6 +95,27 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     commands = capsys.readouterr().out
     for command in ("up", "status", "doctor", "logs", "import", "train", "lineage", "demo", "cameras", "models", "dlq"):
         assert f" {command} " in commands
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == run(["monitor"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: irisloop ")
+    assert "irisloop: " not in said
+
+
+def test_a_gate_is_told_with_its_numbers() -> None:
+    gate = registry_pb2.GateResult(
+        gate="parity", passed=True, measured=9.537e-7, limit=1e-3, detail="largest difference"
+    )
+    assert gate_line(gate) == "passed parity: 9.537e-07 (limit 0.001, largest difference)"
+
+
+def test_a_folder_without_models_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["migrate", "triton", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "holds no model" in said
+    assert "Start them" not in said
 
 
 def test_status_says_that_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,8 @@ class Owners:
         return ingest_pb2.GetAssetResponse(asset=ASSET)
 
     def ListAssets(self, request: Any) -> Any:
-        return ingest_pb2.ListAssetsResponse(assets=[ASSET] * (request.camera_id == "gate-1"))
+        assets = [ASSET] * (request.camera_id in ("gate-1", ""))  # an empty id is every camera, as ingest has it
+        return ingest_pb2.ListAssetsResponse(assets=assets)
 
     def GetRun(self, request: Any) -> Any:
         _must_be(request.run_id, "r1")
@@ -151,6 +152,25 @@ async def test_a_label_and_the_aliases_are_told(owners: Owners) -> None:
     assert told["gave"] == "champion, boot 0.90"
     version = await trace(owners, "shoes/3", Predictions())
     assert version.detail.startswith("accepted champion package")
+
+
+async def test_a_manifest_that_is_not_in_this_home_is_said_and_the_rest_is_shown(owners: Owners) -> None:
+    elsewhere = Owners(owners.common(), "0" * 64)
+    found = await trace(elsewhere, "shoes/3", Predictions())
+    (dataset,) = found.children[0].children
+    (manifest,) = dataset.children
+    assert (found.name, dataset.name, manifest.kind) == ("shoes/3", "shoes-data/2", "manifest")
+    assert f"not in {owners.common().objects}" in manifest.detail
+
+
+async def test_a_prediction_outlives_its_asset(owners: Owners) -> None:
+    class OfADeletedAsset(Predictions):
+        async def by_id(self, prediction_id: str) -> serving_pb2.Prediction | None:
+            return serving_pb2.Prediction(id="p1", asset_id="a9", camera_id="gate-1", model="shoes", version="3")
+
+    found = await trace(owners, "p1", OfADeletedAsset())
+    assert ("prediction p1", "asset a9", "camera gate-1") in paths(found)
+    assert [child.detail for child in found.children if child.kind == "asset"] == ["deleted"]
 
 
 @pytest.mark.parametrize("subject", ["nothing", "shoes/4", "shoes-data/x", ""])

@@ -77,6 +77,11 @@ ANSWERS: dict[str, object] = {
     "/api/v1/plots/channels.svg": b"<svg/>",
     "/api/v1/report": b"<!doctype html>",
 }  # fmt: skip
+EMPTY: dict[str, object] = {
+    "/api/v1/incidents": {"incidents": []},
+    "/api/v1/predictions": {"predictions": [], "next_page_token": ""},
+}
+"""Lists answer an unknown model with nothing, as monitor does."""
 REFUSAL = {
     "error": {"message": "nothing has been heard of model 'nobody'", "field": "model", "reason": "UNKNOWN_MODEL"}
 }
@@ -94,8 +99,10 @@ class Monitor(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
         self.asked.append((parts.path, query))
-        refused = query.get("model") == ["nobody"]
-        answer = REFUSAL if refused else ANSWERS[parts.path]
+        lists = parts.path in EMPTY
+        refused = query.get("model") == ["nobody"] and not lists
+        unknown = query.get("model", ["parts"]) != ["parts"]
+        answer = REFUSAL if refused else EMPTY[parts.path] if lists and unknown else ANSWERS[parts.path]
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(404 if refused else 200)
         self.end_headers()
@@ -194,6 +201,8 @@ def test_plots_and_reports_are_written_to_a_file(asked: Questions, tmp_path: Pat
         (["plot", "channels", "--model", "parts", "-o", "{}/a.gif"], 1, "ends in .svg or .png"),
         (["plot", "nonsense", "--model", "parts", "-o", "{}/a.svg"], 2, "nonsense"),
         (["report", "--model", "parts", "-o", "{}/none/r.html"], 1, "cannot be written"),
+        (["history", "--model", "nobody"], 1, "nothing has been heard of model 'nobody'"),
+        (["predictions", "--model", "nobody"], 1, "nothing has been heard of model 'nobody'"),
         (["history", "--since", "yesterday"], 1, "'yesterday' is neither a time"),
         (["predictions", "--min-score", "2"], 2, "--min-score"),
         (["report"], 2, "--model"),

@@ -168,8 +168,14 @@ async def test_a_file_that_is_no_recording_is_refused_by_its_line(tmp_path: Path
     with pytest.raises(BrokenRecording, match=words):
         await backtest(FileSource(file), policy())
     file.write_bytes(content)
-    with pytest.raises(BrokenRecording, match=r"r\.gz: "):
+    with pytest.raises(BrokenRecording, match=r"r\.gz: Not a gzipped file .*`irisloop monitor export` wrote is needed"):
         await backtest(FileSource(file), policy())
+
+
+async def test_a_recording_that_cannot_be_written_is_said_before_kafka_is_asked(tmp_path: Path) -> None:
+    kafka = FileSource(tmp_path / "not opened.gz")
+    with pytest.raises(BrokenRecording, match="cannot be written: No such file or directory"):
+        await export(kafka, NAMES, tmp_path / "none" / "r.gz", lambda total: None, lambda steps: None)
 
 
 def test_the_command_prints_and_draws_both_courses(
