@@ -28,6 +28,7 @@ from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Finding, Request
 from services.monitor.domain.inputs import RunEnded
 from services.monitor.domain.policy import Policy
+from services.monitor.errors import UnknownModel
 from services.monitor.inbound.stream import INPUTS
 from services.monitor.outbound.recording import Source
 from services.monitor.replaying import INPUT_NAMES, Replay
@@ -103,7 +104,7 @@ async def backtest(
     """Replay everything the source holds before `until`, and report what was said from `since` on (seconds since 1970).
 
     `training`: how many seconds a request takes to become a version; 0: the median of the recording. Raises
-    `Unavailable`, `BrokenRecording`.
+    `Unavailable`, `BrokenRecording`, `UnknownModel` when there is nothing of it.
     """
     requests, ended = await _answers(source)
     report = Report(Course(since, until, model), Course(since, until, model), policy)
@@ -120,6 +121,9 @@ async def backtest(
             words.said(replayer.hear(batch))
             passed(steps)
     words.said(replayer.finish())
+    if model and model not in replay.engine.models:
+        heard = ", ".join(sorted(replay.engine.models)) or "none"
+        raise UnknownModel(f"nothing recorded is of model {model!r}; heard of: {heard}", field="model")
     report.begin, report.end, report.late = replay.begin, replay.end, replay.late
     report.records, report.broken = replay.inputs, replay.broken
     words.compare()

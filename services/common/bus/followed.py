@@ -20,7 +20,7 @@ from services.common.bus.connection import (
     wait_for_topics,
 )
 from services.common.bus.shared import POLL_MS, STOP_S
-from services.common.bus.work import Stopped, Worker, backoff
+from services.common.bus.work import Stopped, Worker, backoff, is_said
 from services.common.errors import Unavailable
 from services.common.metrics import BUS_RENEWALS
 from services.common.settings import CommonSettings
@@ -62,7 +62,8 @@ class FollowedTopic:
                 await self._session()
             except (Unavailable, *BROKER_ERRORS) as error:
                 BUS_RENEWALS.labels("every-instance").inc()
-                log.warning("consumer_renewed", handler=self._follow.handler, error=repr(error))
+                if is_said(tries):
+                    log.warning("consumer_renewed", handler=self._follow.handler, tries=tries, error=repr(error))
             tries = 0 if not self._missing else tries + 1
             await asyncio.sleep(backoff(tries))
 

@@ -35,7 +35,7 @@ from services.common.bus.gaps import LOOK_AGAIN_S, NO_RESET, Gap, pass_over, pol
 from services.common.bus.lanes import Lane
 from services.common.bus.producing import Publisher
 from services.common.bus.rivals import client_id, give_way
-from services.common.bus.work import Worker, backoff
+from services.common.bus.work import Worker, backoff, is_said
 from services.common.errors import Unavailable
 from services.common.metrics import BUS_RENEWALS
 from services.common.settings import CommonSettings
@@ -86,7 +86,8 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
                 tries = 0 if not self._missing else tries + 1
                 self._say("Kafka to answer")
                 BUS_RENEWALS.labels("shared").inc()
-                log.warning("consumer_renewed", handler=self._subscription.handler, error=repr(error))
+                if is_said(tries):
+                    log.warning("consumer_renewed", handler=self._subscription.handler, tries=tries, error=repr(error))
             await asyncio.sleep(backoff(tries))
 
     def _say(self, words: str) -> None:

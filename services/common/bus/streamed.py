@@ -31,7 +31,7 @@ from services.common.bus.rivals import client_id, give_way
 from services.common.bus.shared import POLL_MS, REVOKE_S, STOP_S
 from services.common.bus.suspects import Suspects
 from services.common.bus.units import StreamUnit
-from services.common.bus.work import backoff
+from services.common.bus.work import backoff, is_said
 from services.common.errors import Unavailable
 from services.common.metrics import BUS_RENEWALS
 from services.common.settings import CommonSettings
@@ -84,7 +84,8 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
                 tries = 0 if not self._missing else tries + 1
                 self._say("Kafka to answer")
                 BUS_RENEWALS.labels("stream").inc()
-                log.warning("consumer_renewed", handler=self._stream.handler, error=repr(error))
+                if is_said(tries):
+                    log.warning("consumer_renewed", handler=self._stream.handler, tries=tries, error=repr(error))
             await asyncio.sleep(backoff(tries))
 
     async def _session(self) -> None:

@@ -34,6 +34,11 @@ def backoff(attempt: int) -> float:
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 10)) * random.uniform(0.7, 1.3))
 
 
+def is_said(tries: int) -> bool:
+    """Whether one more failure is a line in the log: the first, and each tenth after it."""
+    return tries < 2 or tries % 10 == 0
+
+
 def is_for(record: Record, service: str, handler: str) -> bool:
     """Whether the handler should see it: a replayed dead letter reaches only the handler that failed."""
     for name, wanted in record.headers:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from services.labeling.domain.model import Dataset, Micros, Version
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.errors import BadDataset, ClassesFixed
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""What trainer and registry take, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,11 @@ class DatasetHandlers:
 
 def checked_dataset(name: str, class_names: tuple[str, ...], cameras: tuple[str, ...], now: Micros) -> Dataset:
     """A dataset of all cameras when none is named. Raises `BadDataset`."""
-    if not 0 < len(name) <= 128:
-        raise BadDataset("A dataset needs a name of at most 128 characters.", field="name")
+    if not NAME.fullmatch(name):
+        raise BadDataset(
+            f"A dataset's name is 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first: {name!r}.",
+            field="name",
+        )
     if not class_names or len(set(class_names)) != len(class_names) or not all(class_names):
         raise BadDataset("A dataset needs distinct class names.", field="class_names")
     return Dataset(name, class_names, cameras or ("*",), now)

@@ -206,7 +206,10 @@ async def test_a_dataset_with_versions_keeps_the_order_of_its_classes(tmp_path: 
         assert more.class_names == (*CLASSES, "bag")
 
 
-@pytest.mark.parametrize(("name", "classes"), [("", CLASSES), ("d", ()), ("d", ("a", "a")), ("d", ("a", ""))])
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("", CLASSES), ("Bad name!", CLASSES), ("d" * 129, CLASSES), ("d", ()), ("d", ("a", "a")), ("d", ("a", ""))],
+)
 async def test_a_dataset_needs_a_name_and_distinct_classes(tmp_path: Path, name: str, classes: tuple[str, ...]) -> None:
     async with world(tmp_path) as labeling:
         with pytest.raises(BadDataset):

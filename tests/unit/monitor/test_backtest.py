@@ -25,7 +25,7 @@ from services.monitor.backtest import NAMES, backtest, figures
 from services.monitor.domain.detectors.choice import DetectorChoice
 from services.monitor.domain.events import Cause
 from services.monitor.domain.policy import Policy
-from services.monitor.errors import BrokenRecording
+from services.monitor.errors import BrokenRecording, UnknownModel
 from services.monitor.outbound.recording import FileSource, Records, export
 from tests.unit.monitor.test_stream import drifting, play
 from tests.unit.monitor.worlds import policy
@@ -138,7 +138,9 @@ async def test_only_the_stretch_and_the_model_asked_for_are_reported(recording: 
     assert not later.recorded.requests and not later.replayed.requests
     assert later.identical
     assert not (await backtest(FileSource(recording), policy(), until=request.at)).replayed.requests
-    assert not (await backtest(FileSource(recording), policy(), model="other")).recorded.first
+    assert (await backtest(FileSource(recording), policy(), model="m")).recorded.requests == [request]
+    with pytest.raises(UnknownModel, match="'other'; heard of: m"):
+        await backtest(FileSource(recording), policy(), model="other")
 
 
 async def test_a_training_takes_as_long_as_the_recorded_ones(lived: MemoryBus) -> None:
