@@ -19,6 +19,7 @@ from services.serving.domain.restrictions import Restrictions
 from services.serving.domain.work import Work
 from services.serving.errors import Overloaded
 from services.serving.handlers.inference import Inference
+from services.serving.inbound.answered import Answered
 from services.serving.inbound.intake import Arrival, Intake
 from services.serving.inbound.oip import INFER, KEY, SERVICE, TRACEPARENT
 from services.serving.inbound.statuses import status_of
@@ -27,6 +28,7 @@ from services.serving.inbound.unread import Unread
 from services.serving.inbound.wire import model_of, request_of, response_bytes
 
 ROAD: Final = "pygrpc"
+PATH: Final = f"/{SERVICE.full_name}/{INFER}"
 AT_ONCE: Final = 64
 """Calls read and run before the next ones are looked for."""
 OFF_THE_WIRE: Final = 4096
@@ -63,9 +65,7 @@ class NativeFront:
         self._max_bytes = max_bytes
         self._intake = Intake(most_waiting, lambda payload: inference.patience_ns(model_of(payload)))
         self._unread = unread
-        self._answered = 0
-        """Bytes of all answers."""
-        self._counting = threading.Lock()
+        self._answered = Answered(PATH, lambda: self._front.metrics())
         self._front: Any = None
         self._open: dict[int, Work | None] = {}
         self._stopping = False
@@ -74,7 +74,7 @@ class NativeFront:
         """Listen on host:port, with the rest of the methods at the Unix socket; returns the port."""
         front = self._native.NativeGrpcFront(
             target,
-            [(f"/{SERVICE.full_name}/{INFER}", False)],
+            [(PATH, False)],
             io_threads=1,
             call_details=True,
             metrics=True,
@@ -84,7 +84,7 @@ class NativeFront:
         front.set_fallback(fallback)
         front.start()
         self._front = front
-        self._unread.add_road(ROAD, self._unsent)
+        self._unread.add_road(ROAD, self._answered.waiting)
         threading.Thread(target=self._serve, name="pygrpc", daemon=True).start()
         return int(front.bound_port)
 
@@ -170,18 +170,10 @@ class NativeFront:
         """Raises `Overloaded` where too much waits for its readers."""
         held = self._unread.take(len(answer))
         if self._front.respond(identity, answer):
-            with self._counting:
-                self._answered += len(answer)
+            self._answered.add(len(answer))
             self._unread.pass_on(ROAD, held)
         else:  # its caller went away
             self._unread.give(held)
-
-    def _unsent(self) -> int:
-        """Bytes that were answered in calls that have not ended: a call ends when its client has taken all of it."""
-        method = self._front.metrics()["methods"].get(f"/{SERVICE.full_name}/{INFER}", {"status": {}})
-        gone = sum(int(ended["sent"]["sum"]) for ended in method["status"].values())
-        with self._counting:
-            return max(self._answered - gone, 0)
 
     def _about(self, metadata: Any) -> tuple[str, str]:
         key = traceparent = ""

@@ -7,19 +7,26 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 from inference import grpc_service_pb2 as pb
 from onnx import TensorProto, checker, helper
 
 from services.common.runtime import Runtime
+from services.serving.domain.calls import AnsweredOutput, InferAnswer
+from services.serving.domain.restrictions import Restrictions
+from services.serving.domain.work import Work
 from services.serving.errors import Overloaded
+from services.serving.inbound.answered import Answered
+from services.serving.inbound.native import NativeFront
 from services.serving.inbound.unread import SMALL, Unread
 from tests.unit.serving.folders import folder_serving, write
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 LARGE = 8 << 20
 """Floats, so 32 MiB: more than the kernel's buffers take."""
@@ -67,11 +74,13 @@ def deaf_http(port: int) -> socket.socket:
     return one
 
 
-def deaf_grpc(port: int) -> socket.socket:
-    """The same in HTTP/2, by a window of no bytes."""
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    """Of HTTP/2, RFC 9113, 4.1."""
+    return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
 
-    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-        return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
+
+def deaf_grpc(port: int, calls: int = 1) -> socket.socket:
+    """The same in HTTP/2, by a window of no bytes."""
 
     def field(name: bytes, value: bytes) -> bytes:
         return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
@@ -90,10 +99,17 @@ def deaf_grpc(port: int) -> socket.socket:
     one.sendall(
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         + frame(4, 0, 0, struct.pack(">HI", 4, 0))
-        + frame(1, 4, 1, headers)
-        + frame(0, 1, 1, b"\x00" + struct.pack(">I", len(wanted)) + wanted)
+        + b"".join(
+            frame(1, 4, stream, headers) + frame(0, 1, stream, b"\x00" + struct.pack(">I", len(wanted)) + wanted)
+            for stream in streams(calls)
+        )
     )
     return one
+
+
+def streams(calls: int) -> range:
+    """Their numbers in a connection."""
+    return range(1, 2 * calls, 2)
 
 
 @pytest.fixture(params=["http", "grpcio", "pygrpc"])
@@ -147,6 +163,70 @@ async def test_large_answers_are_refused_while_others_wait_unread_and_small_ones
         while (ended := await asked(runtime, http, LARGE)) == "full":
             await asyncio.sleep(0.05)
     assert int(ended) > 4 * LARGE
+
+
+class Held:
+    """Inference that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = []
+
+    def submit(self, call: Any, reply: Any, inline: Any) -> Work:
+        self.replies.append(reply)
+        return Work({}, 1, reply)
+
+    def patience_ns(self, model: str) -> int:
+        return 0
+
+    def answer(self, size: int) -> None:
+        """All calls, one after the other."""
+        version: Any = SimpleNamespace(model="zeros", name="1")
+        while self.replies:
+            output = AnsweredOutput("zeros", "FP32", (size,), np.zeros(size, np.float32))
+            self.replies.pop()(InferAnswer(version, "", [output]), True)
+
+
+@pytest.mark.parametrize("reset", ["stream", "connection"])
+async def test_calls_that_are_cancelled_just_when_they_are_answered_leave_nothing_that_waits(
+    reset: str, tmp_path: Path
+) -> None:
+    held, unread, calls = Held(), Unread(1 << 30), 50
+    front = NativeFront(cast(Any, held), Restrictions.parse([]), 1 << 20, 1000, unread)
+    port = front.start("127.0.0.1:0", str(tmp_path / "nobody"))
+    try:
+        for _ in range(5):
+            with await asyncio.to_thread(deaf_grpc, port, calls) as deaf:
+                await until(lambda: len(held.replies) == calls)
+                if reset == "stream":
+                    deaf.sendall(b"".join(frame(3, 0, stream, struct.pack(">I", 8)) for stream in streams(calls)))
+                else:
+                    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    deaf.close()
+                held.answer(50_000)
+                await until(lambda: not unread.waiting(), what="that nothing waits")
+    finally:
+        await front.stop()
+
+
+def test_what_waits_is_no_more_than_the_calls_under_way_can_hold() -> None:
+    figures: dict[str, Any] = {"started": 0, "status": {0: {"count": 0, "sent": {"sum": 0}}}}
+    answered = Answered("/m", lambda: {"methods": {"/m": figures}})
+    assert answered.waiting() == 0
+    figures["started"] = 10
+    for _ in range(10):
+        answered.add(1000)
+    assert answered.waiting() == 10_000
+    figures["status"] = {0: {"count": 2, "sent": {"sum": 2000}}, 1: {"count": 7, "sent": {"sum": 0}}}
+    assert answered.waiting() == 1000
+    figures["started"] = 11
+    answered.add(500)
+    assert answered.waiting() == 1500
+    figures["status"][0] = {"count": 4, "sent": {"sum": 3500}}
+    assert answered.waiting() == 0
+    figures["started"] = 13
+    answered.add(10)
+    figures["status"][1]["count"] += 1
+    assert answered.waiting() == 10, "a large answer of long ago does not count"
 
 
 def test_one_answer_may_be_larger_than_the_bound_and_small_ones_take_no_room() -> None:
