@@ -330,6 +330,8 @@ class CameraWatch:
         """Nobody looks for now: what was seen lately is forgotten, and an alarm, whose incident ends with it."""
         if self.state >= State.ALARM:
             self.clear()
+        if self.reference is not None:  # A block is of frames one after the other.
+            self.filled = self.judged
         self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
 
     def known(self) -> Known | None:

@@ -13,7 +13,7 @@ from services.monitor.domain import snapshot
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import WIDTH
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import DriftFound, State
+from services.monitor.domain.events import DriftFound, Finding, State
 from services.monitor.domain.lineup import FORGOTTEN_S, SLOTS, Kept, keep
 from services.monitor.domain.pieces import Snapshots, rebuild
 from services.monitor.domain.profile import DAY
@@ -250,6 +250,48 @@ def test_a_rollback_finds_the_references_that_were() -> None:
     assert engine.models["m"].cameras["camera-0"] is before
     assert before.state is State.OK
     assert len(before.trace.times) < 10  # What it saw before the other version came is not kept.
+
+
+def moved_by(engine: Engine, lenses: list[Lens], first: int, count: int, by: float, version: str) -> list[str]:
+    """Ids of the incidents that are said of frames so far from those of before."""
+    rows = {lens.name: lens.frames(first + count, 1.0) + by for lens in lenses}
+    found: list[Finding] = []
+    for n in range(first, first + count):
+        frames = [seen(lens, n, EPOCH + n, rows[lens.name][n], version=version) for lens in lenses]
+        found += engine.feed([("p", True, frame) for frame in frames])
+    return [f.incident.id for f in found if isinstance(f, DriftFound) and f.revision == 1]
+
+
+def test_an_alarm_does_not_outlive_a_rollback_and_a_new_departure_is_found_anew() -> None:
+    engine, two = Engine.new(policy()), cameras(count=2)
+    see(engine, two, 0, 400, version="1")
+    said = moved_by(engine, two, 400, 200, 4.0, "1")
+    assert len(said) == 1
+    before = engine.models["m"].cameras["camera-0"]
+    assert before.state >= State.ALARM
+    see(engine, two, 600, 100, version="2")
+    assert (before.state, before.trace.times, before.trace.pinned) == (State.OK, [], False)
+    assert moved_by(engine, two, 700, 200, 0.0, "1") == []
+    assert engine.models["m"].cameras["camera-0"] is before
+    assert engine.models["m"].cases == []
+    anew = moved_by(engine, two, 900, 200, 4.0, "1")
+    assert len(anew) == 1
+    assert set(anew).isdisjoint(said)
+
+
+def test_a_channel_that_is_held_to_an_anchor_does_not_learn() -> None:
+    engine = Engine.new(policy())
+    see(engine, cameras(count=1), 0, 400)
+    camera = engine.models["m"].cameras["camera-0"]
+    reference = camera.reference
+    assert reference is not None
+    width = len(reference.deviation)
+    reference.held = np.arange(width) < 3
+    known, frames = reference.deviation.copy(), reference.frames
+    camera._take_in(camera.last_at, camera.expected(camera.last_at)[0] + 1.0, np.full(width, 4.0), frames + 1_000)
+    assert reference.frames > frames
+    assert reference.deviation[:3].tolist() == known[:3].tolist()
+    assert (reference.deviation[3:] > known[3:]).all()
 
 
 def test_versions_that_wait_go_on_alike_from_a_snapshot_and_take_over() -> None:
