@@ -284,3 +284,28 @@ def test_blocks_that_resemble_each_other_do_not_raise_the_rate_of_false_alarms()
     assert 700 < walks * steps / alarms < 2_200
     assert block_inflation(0.0, 10) == 1.0
     assert block_inflation(0.05, 10) < 1.01
+
+
+def test_a_loss_between_moves_the_e_detector_between_those_of_a_hit_and_a_miss() -> None:
+    def after(*losses: float) -> MixtureDetector:
+        detector = MixtureDetector.make(1, {})
+        feed(detector, np.array(losses)[:, None])
+        return detector
+
+    miss, half, hit = (after(0.0, 1.0, loss).sums for loss in (0.0, 0.5, 1.0))
+    assert (miss < half).all() and (half < hit).all()
+    assert half == pytest.approx((miss + hit) / 2.0)
+    quarter = after(0.25)
+    assert quarter.sums.tolist() == (0.25 * quarter.hit + 0.75 * quarter.miss).tolist()
+    assert after(0.5, np.nan).sums.tolist() == after(0.5).sums.tolist()
+
+
+def test_outcomes_of_0_and_1_move_the_e_detector_by_its_bets_to_the_bit() -> None:
+    detector = MixtureDetector.make(1, {})
+    outcomes = (np.random.default_rng(3).random(2_000) < 0.15).astype(float)
+    sums, peak = np.zeros_like(detector.sums), 0.0
+    for outcome in outcomes:
+        sums = np.minimum((sums + 1.0) * (detector.hit if outcome > 0.5 else detector.miss), 1e30)
+        peak = max(peak, float(sums.mean()))
+    feed(detector, outcomes[:, None])
+    assert (detector.sums.tolist(), detector.peak) == (sums.tolist(), peak)

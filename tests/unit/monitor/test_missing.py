@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import pytest
+
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Alert, DriftFound, Finding, Incident, State
 from services.monitor.domain.fleet.absence import FLOODING, SILENT
@@ -84,6 +86,41 @@ def test_who_took_it_on_stays_known_and_a_muted_one_ends_in_silence() -> None:
         ("opened", "monitor"), ("acknowledged", "ada"), ("muted", "ada"), ("closed", "monitor"),
     ]  # fmt: skip
     assert [kind for kind, _, _ in alerts(findings)] == ["opened"]
+
+
+def test_to_take_one_on_or_mute_it_is_said_as_a_revision_each() -> None:
+    small = fleet()
+    opened = next(f for f in heard(without(small.batches(), [5])) if isinstance(f, DriftFound))
+    orders = [
+        Commanded(opened.at + 30.0, "ce-1", "", "c1", Order.ACKNOWLEDGE, "ada", "", opened.incident.id),
+        Commanded(opened.at + 90.0, "ce-2", "", "c2", Order.MUTE, "ada", "", opened.incident.id),
+    ]
+    batches = list(without(small.batches(), [5]))
+    for number, order in reversed(list(enumerate(orders))):
+        place = int(order.at - small.time(0)) + 2
+        batches.insert(place, [(f"commands/{number}", False, order)])
+    said = [f for f in heard(batches) if isinstance(f, DriftFound)]
+    assert [(f.revision, f.incident.acknowledged_by, f.incident.muted_until > 0.0) for f in said] == [
+        (1, "", False), (2, "ada", False), (3, "ada", True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_when_another_version_takes_over_what_was_told_is_over_once(told: bool) -> None:
+    small = fleet()
+    swap = CUT + (200 if told else 70)
+    batches = [
+        [(w, h, replace(one, version="2") if isinstance(one, Seen) and number > swap else one) for w, h, one in batch]
+        for number, batch in enumerate(without(small.batches(), [5]))
+    ]
+    engine = Engine.new(policy())
+    findings = heard(batches, engine)
+    said = [f for f in findings if isinstance(f, DriftFound)]
+    assert [f.incident.state for f in said] == ([State.WARN, State.OK] if told else [])
+    assert [kind for kind, _, _ in alerts(findings)] == (["opened", "closed"] if told else [])
+    assert engine.models["m"].absences == []
+    if told:
+        assert said[-1].incident.history[-1].why == "camera camera-5: over, version 2 is the champion"
 
 
 def test_cameras_that_fall_silent_at_other_times_are_incidents_of_their_own() -> None:

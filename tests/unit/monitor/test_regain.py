@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,6 +72,12 @@ def test_few_labels_and_no_loss_say_nothing() -> None:
     assert probe(labels(LEAST - 1, telling=1.5), HEALTHY, 0.5) is None
     assert probe(labels(LEAST, telling=1.5), HEALTHY, 0.5) is not None
     assert probe(labels(400, telling=1.5, wrong=0.05), Count(100.0, 400.0), 0.5) is None
+
+
+def test_of_a_detectors_losses_it_says_nothing() -> None:
+    found = labels(400, telling=0.7)
+    assert probe([*found[:-1], replace(found[-1], loss=0.5)], HEALTHY, 0.5) is None
+    assert probe([replace(label, loss=float(label.wrong)) for label in found], HEALTHY, 0.5) is None
 
 
 def test_the_newest_are_probed_and_the_same_labels_say_the_same() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Alert, DriftFound, Finding, Harm, Request, State
+from services.monitor.domain.harm import found
 from services.monitor.domain.inputs import Input, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.pieces import Snapshots, rebuild
@@ -144,3 +145,17 @@ def test_new_labels_alone_revise_nothing() -> None:
     assert (ground.corrected, ground.harm) == (0, Harm.CROSSED)
     assert ground.verdict(engine.policy.harm) is Harm.CROSSED
     assert not [f for f in world.findings if isinstance(f, Alert) and f.kind == "revised"]
+
+
+def test_what_labels_say_of_an_incident_is_the_same_when_it_is_judged_and_when_it_is_revised() -> None:
+    """A verdict that is held to the same labels stands; it falls exactly when these would not have given it."""
+    _, engine = harmful()
+    watch = engine.models["m"]
+    case, rules = watch.cases[0], engine.policy
+    assert found(watch, case, rules) is Harm.CROSSED
+    fixed = corrections(engine, lambda e: e.wrong, lambda e: e.predicted)
+    for part in (len(fixed) // 20, len(fixed)):
+        said = revisions(hear(engine, fixed[:part], LATER + 30.0 + part))
+        agreed = found(watch, case, rules) is Harm.CROSSED
+        assert bool(said) is not agreed
+        assert (case.harm is Harm.CROSSED) is agreed

@@ -10,7 +10,7 @@ from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.deciding import decide, stake
 from services.monitor.domain.engine import Engine
-from services.monitor.domain.events import Cause, DriftFound, Harm, Outlook, Regain, Request, Risk
+from services.monitor.domain.events import Cause, DriftFound, Harm, Outlook, Refusal, Regain, Request, Risk
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.harm import read_labels
 from services.monitor.domain.inputs import UNIFORM, Answered
@@ -18,6 +18,8 @@ from services.monitor.domain.labels import Joined
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.outlook import condition_of
 from services.monitor.domain.policy import Policy
+from services.monitor.domain.probe import Probe
+from services.monitor.domain.probe_events import ProbeVerdict
 from tests.unit.monitor.worlds import World, policy
 
 
@@ -83,6 +85,22 @@ def test_one_request_names_the_cameras_of_all_that_it_mends_and_waits_for_the_la
     watch = watching(first, second, moving)
     (request,) = [f for f in decide(watch, first, 200.0, policy()) if isinstance(f, Request)]
     assert (request.cameras, request.labels_since, request.incident_id) == (("a", "b"), 160.0, "i")
+
+
+def test_what_has_to_settle_is_waited_for_since_the_probe_had_told() -> None:
+    case, wait = hurting("i", ["a"], 0.3), policy().shape.level_wait_seconds
+    case.detected_at = 100.0
+    case.probe = Probe("p", 100.0, 5_000.0, 30, ("x",))
+    case.probe.verdict, case.probe.told_at = ProbeVerdict.MOVED, 5_000.0
+    watch = watching(case)
+
+    def said(now: float) -> list[str]:
+        findings = decide(watch, case, now, policy())
+        return [f.reason.partition(":")[0] if isinstance(f, Refusal) else type(f).__name__ for f in findings]
+
+    assert said(100.0 + wait) == ["not_level"]
+    assert said(5_000.0 + wait - 1.0) == []
+    assert said(5_000.0 + wait) == ["Request"]
 
 
 def test_an_unnamed_change_of_labels_is_no_other_ones_condition() -> None:
