@@ -35,7 +35,6 @@ def tick(watch: ModelWatch, board: Board, now: float, policy: Policy) -> Iterato
         gather(watch, board, now, policy)
         yield from assess(watch, board, now)
     yield from revise(watch, now, policy)
-    yield from missing.look(watch, board, now, policy.fleet)
     for case in list(watch.cases):
         yield from _go_on(watch, case, board, now, policy)
 

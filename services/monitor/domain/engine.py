@@ -11,7 +11,7 @@ from math import floor
 from services.monitor.domain import conduct, outlook, probing
 from services.monitor.domain.challenge.verdict import say
 from services.monitor.domain.events import Finding, Judged
-from services.monitor.domain.fleet import orders, planned
+from services.monitor.domain.fleet import missing, orders, planned
 from services.monitor.domain.fleet.board import Board
 from services.monitor.domain.inputs import (
     CHAMPION,
@@ -114,7 +114,9 @@ class Engine:
         if second > self.clock:
             self.clock = second
             for name in sorted(self.models):
-                yield from conduct.tick(self.models[name], self.board, second, self.policy.of(name))
+                watch, policy = self.models[name], self.policy.of(name)
+                yield from missing.look(watch, self.models.values(), self.board, second, policy.fleet)
+                yield from conduct.tick(watch, self.board, second, policy)
             for plan in self.board.ended(second):
                 for name in sorted(self.models):
                     yield from planned.finish(self.models[name], plan, self.board, second)

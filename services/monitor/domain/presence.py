@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.fleet.absence import is_silent
+from services.monitor.domain.fleet.missing import heard_until
 
 
 def silent_cameras(engine: Engine) -> list[tuple[str, str]]:
-    """(model, camera) of cameras with a reference and without a frame for so long, by the event time of all cameras:
-    it stands still when all of them are silent.
+    """(model, camera) of cameras with a reference and without a frame for so long, by the frames of all cameras: time
+    stands still when all of them are silent.
     """
+    heard = heard_until(engine.models.values())
     return [
         (name, camera.camera_id)
         for name, watch in sorted(engine.models.items())
         for camera in watch.cameras.values()
-        if is_silent(camera, engine.clock)
+        if is_silent(camera, heard)
     ]
 
 

@@ -12,6 +12,7 @@ from services.monitor.domain.events import Alert, DriftFound, Finding, Incident,
 from services.monitor.domain.fleet.absence import FLOODING, SILENT
 from services.monitor.domain.inputs import Commanded, Order, Seen
 from services.monitor.domain.pieces import Snapshots, rebuild
+from services.monitor.domain.presence import silent_cameras
 from services.monitor.views import explaining, words
 from tests.unit.monitor.fleets import Batch, Fleet
 from tests.unit.monitor.worlds import policy
@@ -134,6 +135,42 @@ def test_while_all_are_silent_nothing_is_said() -> None:
     known = list(without(small.batches(), range(12)))
     later = Commanded(small.time(FRAMES), "ce", "", "c", Order.CANCEL, "ada", "", "no plan")
     assert incidents(heard([*known, [("commands/0", False, later)]])) == []
+
+
+def of_two_models(silent_since: int, all_since: int = FRAMES) -> list[Batch]:
+    """A second model sees the cameras of one site; from a frame on nothing comes of the first, from another on nothing
+    at all. An order that is given at the end lets time go on.
+    """
+    small = fleet()
+    names = {f"camera-{c}" for c in small.of_site(1)}
+    found: list[Batch] = []
+    for number, batch in enumerate(small.batches()):
+        frames = [one for one in batch if isinstance(one[2], Seen)]
+        second = [
+            (w, h, replace(one, model="other", ce_id=f"{one.ce_id}/other"))
+            for w, h, one in frames
+            if isinstance(one, Seen) and one.camera_id in names
+        ]
+        kept = [one for one in batch if one not in frames or number <= silent_since]
+        found.append([*kept, *second] if number <= all_since else [one for one in kept if one not in frames])
+    later = Commanded(small.time(FRAMES), "ce", "", "c", Order.CANCEL, "ada", "", "no plan")
+    return [*found, [("commands/0", False, later)]]
+
+
+def test_a_model_of_which_nothing_comes_while_cameras_of_another_send_is_an_incident() -> None:
+    engine = Engine.new(policy())
+    findings = heard(of_two_models(CUT), engine)
+    (found,) = incidents(findings)
+    assert (found.model, str(found.scope), len(found.cameras)) == ("m", "model", 12)
+    assert [kind for kind, _, _ in alerts(findings)] == ["opened"]
+    assert sorted(silent_cameras(engine)) == [("m", name) for name in sorted(found.cameras)]
+
+
+def test_when_all_models_fall_silent_together_or_within_a_minute_nothing_is_said() -> None:
+    for apart in (0, 50):
+        engine = Engine.new(policy())
+        assert incidents(heard(of_two_models(CUT, CUT + apart), engine)) == []
+        assert silent_cameras(engine) == []
 
 
 def test_what_was_announced_beforehand_is_no_incident() -> None:

@@ -4,7 +4,7 @@ have in common. A switch that fails silences a site, not forty cameras.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,26 +24,32 @@ _TENTH: Final = 0.1
 _WORDS: Final = {SILENT: "no frames any more", FLOODING: f"more than {FLOOD:.0f} times the usual frames"}
 
 
-def look(watch: ModelWatch, board: Board, now: float, policy: FleetPolicy) -> Iterator[Finding]:
-    """Open, widen and end incidents of presence. While nobody sends, nothing is said: time then stands still for
-    cameras, and who is missing is not known.
+def look(
+    watch: ModelWatch, models: Iterable[ModelWatch], board: Board, now: float, policy: FleetPolicy
+) -> Iterator[Finding]:
+    """Open, widen and end incidents of presence. Who is silent is so while cameras of any of the `models` send: while
+    none does, time stands still for cameras, whatever else goes on.
     """
     if now < watch.presence_due:
         return
     watched = watch.watched()
     watch.presence_due = now + max(EVERY_S, _TENTH * _shortest(watched))
-    quiet = {c.camera_id for c in watched if is_silent(c, now)}
-    if len(quiet) == len(watched) and not watch.absences:
-        return
+    heard = heard_until(models)
+    quiet = {c.camera_id for c in watched if is_silent(c, heard)}
     for camera in watched:
         if board.plan_for(camera.camera_id, now) is None:
             _enter(watch, camera, now, silent=camera.camera_id in quiet)
     _rescope(watch, board, now)
     for absence in list(watch.absences):
-        back = [name for name, rate in absence.cameras.items() if _is_back(watch, absence, name, rate, now)]
+        back = [name for name, rate in absence.cameras.items() if _is_back(watch, absence, name, rate, now, heard)]
         for name in back:
             del absence.cameras[name]
         yield from _say(watch, absence, now, policy)
+
+
+def heard_until(models: Iterable[ModelWatch]) -> float:
+    """When the newest frame of all cameras was taken."""
+    return max((camera.last_at for watch in models for camera in watch.cameras.values()), default=0.0)
 
 
 def _shortest(watched: Sequence[CameraWatch]) -> float:
@@ -78,13 +84,13 @@ def _rescope(watch: ModelWatch, board: Board, now: float) -> None:
         absence.scope = of_cameras(sorted({fault.camera_id for fault in absence.faults}), labels)
 
 
-def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float) -> bool:
+def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float, heard: float) -> bool:
     """Whether a camera sends again, and no more than half of what is too much; or nobody watches it any more."""
     camera = watch.cameras.get(name)
     if camera is None:
         return True
     if absence.kind == SILENT:
-        return now - camera.last_at <= patience(rate)
+        return heard - camera.last_at <= patience(rate)
     return sends(camera, now, patience(rate)) < FLOOD * rate / 2.0
 
 
