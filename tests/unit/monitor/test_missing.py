@@ -137,12 +137,12 @@ def test_while_all_are_silent_nothing_is_said() -> None:
     assert incidents(heard([*known, [("commands/0", False, later)]])) == []
 
 
-def of_two_models(silent_since: int, all_since: int = FRAMES) -> list[Batch]:
-    """A second model sees the cameras of one site; from a frame on nothing comes of the first, from another on nothing
-    at all. An order that is given at the end lets time go on.
+def of_two_models(silent_since: int, all_since: int = FRAMES, sites: Iterable[int] = (1,)) -> list[Batch]:
+    """A second model sees the cameras of some sites; from a frame on nothing comes of the first, from another on
+    nothing at all. An order that is given at the end lets time go on.
     """
     small = fleet()
-    names = {f"camera-{c}" for c in small.of_site(1)}
+    names = {f"camera-{c}" for site in sites for c in small.of_site(site)}
     found: list[Batch] = []
     for number, batch in enumerate(small.batches()):
         frames = [one for one in batch if isinstance(one[2], Seen)]
@@ -157,13 +157,21 @@ def of_two_models(silent_since: int, all_since: int = FRAMES) -> list[Batch]:
     return [*found, [("commands/0", False, later)]]
 
 
-def test_a_model_of_which_nothing_comes_while_cameras_of_another_send_is_an_incident() -> None:
+def test_cameras_of_which_nothing_comes_while_those_of_another_model_send_are_an_incident() -> None:
     engine = Engine.new(policy())
     findings = heard(of_two_models(CUT), engine)
     (found,) = incidents(findings)
-    assert (found.model, str(found.scope), len(found.cameras)) == ("m", "model", 12)
+    small = fleet()
+    silent = sorted(f"camera-{c}" for site in (0, 2) for c in small.of_site(site))
+    assert (found.model, sorted(found.cameras)) == ("m", silent)
     assert [kind for kind, _, _ in alerts(findings)] == ["opened"]
-    assert sorted(silent_cameras(engine)) == [("m", name) for name in sorted(found.cameras)]
+    assert sorted(silent_cameras(engine)) == [("m", name) for name in silent]
+
+
+def test_cameras_that_were_bound_to_another_model_are_not_silent() -> None:
+    engine = Engine.new(policy())
+    assert incidents(heard(of_two_models(CUT, sites=(0, 1, 2)), engine)) == []
+    assert silent_cameras(engine) == []
 
 
 def test_when_all_models_fall_silent_together_or_within_a_minute_nothing_is_said() -> None:

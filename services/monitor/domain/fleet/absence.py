@@ -53,12 +53,12 @@ def patience(rate: float) -> float:
     return max(LEAST_S, GAPS / rate)
 
 
-def is_silent(camera: CameraWatch, now: float) -> bool:
-    """Whether a watched camera sends nothing any more."""
-    if camera.reference is None or now - camera.last_at <= LEAST_S:
+def is_silent(camera: CameraWatch, last_at: float, now: float) -> bool:
+    """Whether a watched camera, of which the newest frame was taken at `last_at`, sends nothing any more."""
+    if camera.reference is None or now - last_at <= LEAST_S:
         return False
     rate = camera.rate()
-    return rate > 0.0 and now - camera.last_at > patience(rate)
+    return rate > 0.0 and now - last_at > patience(rate)
 
 
 def usual(camera: CameraWatch) -> float:

@@ -34,22 +34,33 @@ def look(
         return
     watched = watch.watched()
     watch.presence_due = now + max(EVERY_S, _TENTH * _shortest(watched))
-    heard = heard_until(models)
-    quiet = {c.camera_id for c in watched if is_silent(c, heard)}
+    last = heard_of(models)
+    until = max(last.values(), default=0.0)
+    quiet = {c.camera_id for c in watched if is_silent(c, last[c.camera_id], until)}
     for camera in watched:
         if board.plan_for(camera.camera_id, now) is None:
             _enter(watch, camera, now, silent=camera.camera_id in quiet)
     _rescope(watch, board, now)
     for absence in list(watch.absences):
-        back = [name for name, rate in absence.cameras.items() if _is_back(watch, absence, name, rate, now, heard)]
+        back = [
+            name
+            for name, rate in absence.cameras.items()
+            if _is_back(watch, absence, name, rate, now, until - last.get(name, until))
+        ]
         for name in back:
             del absence.cameras[name]
         yield from _say(watch, absence, now, policy)
 
 
-def heard_until(models: Iterable[ModelWatch]) -> float:
-    """When the newest frame of all cameras was taken."""
-    return max((camera.last_at for watch in models for camera in watch.cameras.values()), default=0.0)
+def heard_of(models: Iterable[ModelWatch]) -> dict[str, float]:
+    """When the newest frame of each camera was taken, whichever model was shown it: one that was bound to another
+    model is not silent.
+    """
+    last: dict[str, float] = {}
+    for watch in models:
+        for name, camera in watch.cameras.items():
+            last[name] = max(last.get(name, 0.0), camera.last_at)
+    return last
 
 
 def _shortest(watched: Sequence[CameraWatch]) -> float:
@@ -84,13 +95,13 @@ def _rescope(watch: ModelWatch, board: Board, now: float) -> None:
         absence.scope = of_cameras(sorted({fault.camera_id for fault in absence.faults}), labels)
 
 
-def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float, heard: float) -> bool:
+def _is_back(watch: ModelWatch, absence: Absence, name: str, rate: float, now: float, silence: float) -> bool:
     """Whether a camera sends again, and no more than half of what is too much; or nobody watches it any more."""
     camera = watch.cameras.get(name)
     if camera is None:
         return True
     if absence.kind == SILENT:
-        return heard - camera.last_at <= patience(rate)
+        return silence <= patience(rate)
     return sends(camera, now, patience(rate)) < FLOOD * rate / 2.0
 
 
