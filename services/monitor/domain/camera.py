@@ -338,7 +338,11 @@ class CameraWatch:
         self.trace = Trace(generation=self.trace.generation + 1)
 
     def rest(self) -> None:
-        """Nobody looks for now: what was seen lately is forgotten, and an alarm, whose incident ends with it."""
+        """Nobody looks for now: what was seen lately is forgotten, also of a block that is not complete, and an alarm,
+        whose incident ends with it.
+        """
+        if self.reference is not None:
+            self.filled = self.judged
         if self.state >= State.ALARM:
             self.clear()
             self.displaced = True

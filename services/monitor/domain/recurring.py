@@ -32,8 +32,8 @@ def read_recurrence(watch: ModelWatch, case: Case, now: float, policy: Policy) -
     if case.requested:
         return
     tolerance = policy.shape.level_tolerance
-    condition = _settled(watch, case)
-    if condition is not None and condition.is_plain():
+    condition = _settled(watch, case, tolerance)
+    if condition is not None:
         if case.settled is None or not case.settled.holds(condition, tolerance):
             _move_on(case, now)
             case.settled = condition
@@ -80,12 +80,16 @@ def end(watch: ModelWatch, case: Case) -> None:
         watch.former.remember(Earlier(case.id, case.began_at, tuple(case.cameras), case.settled))
 
 
-def _settled(watch: ModelWatch, case: Case) -> Condition | None:
-    """How it looks since it is level, or which classes have surely changed."""
+def _settled(watch: ModelWatch, case: Case, tolerance: float) -> Condition | None:
+    """How it looks since it is level, or which classes have surely changed; None while it is not so lately, too."""
     if case.cause is Cause.LABELS:
         named = bool(case.class_names) and case.state is State.CONFIRMED
         return condition_of(case, watch.cameras) if named else None
-    return condition_of(case, watch.cameras, case.level_since, CAPACITY) if case.level_since else None
+    if not case.level_since:
+        return None
+    condition = condition_of(case, watch.cameras, case.level_since, CAPACITY)
+    lately = condition_of(case, watch.cameras, case.level_since, _BLOCKS)
+    return condition if lately.is_plain() and condition.holds(lately, tolerance) else None
 
 
 def _move_on(case: Case, now: float) -> None:
