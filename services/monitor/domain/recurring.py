@@ -48,9 +48,10 @@ def stored_for(watch: ModelWatch, case: Case) -> str:
     """The former champion to propose for an incident; empty without one. A broken camera is to be mended, and where
     classes mean something else, no former version knows it.
     """
-    if case.recurs is None or case.recurs.version == watch.version or beyond_training(case.broken()):
+    if case.recurs is None or case.recurs.version == watch.version:
         return ""
-    return "" if _renamed(watch) else case.recurs.version
+    other = case.cause is Cause.LABELS or beyond_training(case.broken()) or _renamed(watch)
+    return "" if other else case.recurs.version
 
 
 def is_open(watch: ModelWatch, case: Case) -> bool:

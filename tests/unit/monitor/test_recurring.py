@@ -193,6 +193,7 @@ def test_no_stored_version_mends_a_broken_camera_or_knows_new_names() -> None:
     watch = ModelWatch("m", "2")
     assert stored_for(watch, case()) == "1"
     assert stored_for(ModelWatch("m", "1"), case()) == ""
+    assert stored_for(watch, case(cause=Cause.LABELS)) == ""
     dark = [CameraFault("gate", Fault.DARK.value, EPOCH, "", "")]
     assert stored_for(watch, case(cause=Cause.CAMERA, faults=dark)) == ""
     named = case(cause=Cause.LABELS, harm=Harm.CROSSED, state=State.CONFIRMED, class_names=["bag", "boot"])
