@@ -34,6 +34,7 @@ from services.monitor.domain.events import (
     Incident,
     Judged,
     Numbers,
+    Recurrence,
     Refusal,
     Regain,
     Request,
@@ -429,6 +430,7 @@ def incident_message(i: Incident) -> pb.Incident:
         faults=[fault_message(f) for f in i.faults],
         probe=word_message(i.probe) if i.probe is not None else None,
         regain=regain_message(i.regain) if i.regain else None,
+        recurs=recurrence_message(i.recurs) if i.recurs else None,
     )
     for name in ("began_at", "level_since", "closed_at"):
         if at := getattr(i, name):
@@ -445,6 +447,16 @@ def fault_message(f: CameraFault) -> pb.CameraFault:
         since=stamp(f.since),
         before_asset_id=f.before_asset_id,
         after_asset_id=f.after_asset_id,
+    )
+
+
+def recurrence_message(r: Recurrence) -> pb.IncidentRecurrence:
+    """What a change brings back."""
+    return pb.IncidentRecurrence(
+        incident_id=r.incident_id,
+        incident_began_at=stamp(r.incident_at) if r.incident_id else None,
+        stored_version=r.version,
+        stored_until=stamp(r.version_at) if r.version else None,
     )
 
 

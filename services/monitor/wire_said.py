@@ -20,6 +20,7 @@ from services.monitor.domain.events import (
     Incident,
     Numbers,
     Outlook,
+    Recurrence,
     Refusal,
     Regain,
     Request,
@@ -108,11 +109,16 @@ def incident_of(m: pb.Incident) -> Incident:
         ),
         probe=word_of(m.probe) if m.HasField("probe") else None,
         regain=_regain(m.regain) if m.HasField("regain") else None,
+        recurs=_recurrence(m.recurs) if m.HasField("recurs") else None,
     )  # fmt: skip
 
 
 def _regain(r: pb.TrainingRegain) -> Regain:
     return Regain(Outlook(r.outlook), r.share, r.share_low, r.share_high, r.labels, r.by)
+
+
+def _recurrence(r: pb.IncidentRecurrence) -> Recurrence:
+    return Recurrence(r.incident_id, seconds(r.incident_began_at), r.stored_version, seconds(r.stored_until))
 
 
 def _scope(s: pb.IncidentScope) -> Scope:

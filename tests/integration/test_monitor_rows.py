@@ -77,6 +77,10 @@ def incident() -> pb.Incident:
             outlook=pb.TRAINING_OUTLOOK_NOT_RECOVERABLE, share=0.25, share_low=0.125, share_high=0.5, labels=90,
             by="run",
         ),
+        recurs=pb.IncidentRecurrence(
+            incident_id="before", incident_began_at=wire.stamp(AT + 6), stored_version="1",
+            stored_until=wire.stamp(AT + 7),
+        ),
     )  # fmt: skip
     for number, name in enumerate(("began_at", "detected_at", "acknowledged_at", "muted_until")):
         getattr(i, name).CopyFrom(wire.stamp(AT + number))
@@ -112,6 +116,8 @@ async def test_a_drift_is_kept_with_its_scope_history_faults_and_evidence(tmp_pa
         "probe_annotator": "bob", "probe_why": "2 of 18", "probe_asked_at": AT + 4, "probe_until": AT + 5,
         "regain_outlook": "not_recoverable", "regain_share": 0.25, "regain_share_low": 0.125,
         "regain_share_high": 0.5, "regain_labels": 90, "regain_by": "run",
+        "recurs_incident_id": "before", "recurs_incident_began_at": AT + 6, "recurs_stored_version": "1",
+        "recurs_stored_until": AT + 7,
     }  # fmt: skip
 
 
@@ -122,7 +128,7 @@ def test_every_field_of_an_incident_has_a_column() -> None:
         if field.message_type is None or field.message_type.name == "Timestamp":
             assert renamed.get(field.name, field.name) in DRIFTS.names
             continue
-        start = {"risk": "", "scope": "scope_", "probe": "probe_", "regain": "regain_"}.get(
+        start = {"risk": "", "scope": "scope_", "probe": "probe_", "regain": "regain_", "recurs": "recurs_"}.get(
             field.name, f"{field.name}."
         )
         for inner in field.message_type.fields:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.monitor.domain import batch_test
 from services.monitor.domain.anchor import Anchor
 from services.monitor.domain.arming import bounds, rounded
-from services.monitor.domain.channels import WIDTH
+from services.monitor.domain.channels import PIXELS, WIDTH
 from services.monitor.domain.detectors.cusum import CusumBank
 from services.monitor.domain.detectors.protocol import Arming, Detector, Vector
 from services.monitor.domain.events import Evidence, State
@@ -25,6 +25,7 @@ from services.monitor.domain.trace import Trace
 _SIGHTS = 24  # Blocks of which a frame is remembered: a slow change is noticed after it has begun.
 _GUARD = 8  # Blocks that must have passed quietly before an older one may refine the reference.
 _DOUBTFUL = 2  # Stretches before an alarm that may have raised it, and are of neither kind.
+_LEVELS = 24  # Blocks of an alarm whose pixels are remembered as they are.
 _WITHIN = 6  # Times in a stretch over which an expected mean is taken.
 
 
@@ -77,6 +78,12 @@ class CameraWatch:
     """Of `rows`, so many were judged already."""
     accepted: bool = False
     """What it was like before counts no longer: a change was accepted as normal."""
+    displaced: bool = False
+    """It was alarmed when its version was replaced: the next one is to learn what it sees."""
+    levels: list[tuple[float, Vector]] = field(default_factory=list)
+    """While it is alarmed: the newest blocks' ends, and means of the pixel channels in their own units, shape (9,): the
+    trace, being clipped, does not tell them.
+    """
 
     def take(
         self,
@@ -250,6 +257,8 @@ class CameraWatch:
             self.gate.update(scores)
         self.trace.add(at, self.block, scores, spreads)
         self._settle(policy, means, spreads)
+        if self.state >= State.ALARM:
+            self.levels = [*self.levels[1 - _LEVELS :], (at, self.rows[block, : len(PIXELS)].mean(axis=0))]
 
     def _settle(self, policy: Policy, means: Vector, spreads: Vector) -> None:
         """OK, WARN or ALARM from the bank; a quiet camera refines its reference, with a delay."""
@@ -271,6 +280,7 @@ class CameraWatch:
         self.calm.append((self.last_at, means, spreads))
         if len(self.calm) > _GUARD:
             self._take_in(*self.calm.pop(0), policy.reference.frames_max)
+            self.displaced = False
 
     def _is_calm(self, statistic: Vector) -> bool:
         """Whether no channel is half way to a WARN."""
@@ -315,7 +325,7 @@ class CameraWatch:
             self.state = State.OK
         if self.gate is not None:
             self.gate.reset()
-        self.calm, self.quiet_frames, self.trace.pinned = [], 0, False
+        self.calm, self.quiet_frames, self.trace.pinned, self.levels = [], 0, False, []
 
     def relearn(self) -> None:
         """What is seen from now on is normal."""
@@ -324,14 +334,18 @@ class CameraWatch:
         self.provisional, self.judged, self.accepted = False, 0, True
         self.filled, self.block, self.learning_since = 0, 0, 0.0
         self.rows, self.numbers = np.zeros((64, self.rows.shape[1])), np.zeros(64, dtype=np.int64)
-        self.calm, self.quiet_frames, self.trace = [], 0, Trace(generation=self.trace.generation + 1)
+        self.calm, self.quiet_frames, self.levels = [], 0, []
+        self.trace = Trace(generation=self.trace.generation + 1)
 
     def rest(self) -> None:
-        """Nobody looks for now: what was seen lately is forgotten, and an alarm, whose incident ends with it."""
+        """Nobody looks for now: what was seen lately is forgotten, also of a block that is not complete, and an alarm,
+        whose incident ends with it.
+        """
+        if self.reference is not None:
+            self.filled = self.judged
         if self.state >= State.ALARM:
             self.clear()
-        if self.reference is not None:  # A block is of frames one after the other.
-            self.filled = self.judged
+            self.displaced = True
         self.calm, self.trace = [], Trace(generation=self.trace.generation + 1)
 
     def known(self) -> Known | None:
@@ -343,7 +357,7 @@ class CameraWatch:
     def anchor(self) -> Anchor | None:
         """What a later version is held to, where its pixels have long been known and lie quiet."""
         reference, profile = self.reference, self.profile
-        if reference is None or profile is None or self.provisional or self.state >= State.ALARM:
+        if reference is None or profile is None or self.provisional or self.state >= State.ALARM or self.displaced:
             return None
         long_known = bool(reference.held.any()) or self.last_at - profile.since >= DAYS * DAY
         return Anchor(reference, profile) if long_known else None

@@ -8,6 +8,7 @@ import numpy as np
 
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.channels import group
+from services.monitor.domain.condition import Condition
 from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import (
     NOWHERE,
@@ -17,6 +18,7 @@ from services.monitor.domain.events import (
     Happening,
     Harm,
     Incident,
+    Recurrence,
     Regain,
     Risk,
     Scope,
@@ -86,6 +88,11 @@ class Case:
     regain: Regain | None = None
     probed: int = 0
     """Labels that the probe of `regain` had."""
+    settled: Condition | None = None
+    """How its cameras look since it is level."""
+    recurs: Recurrence | None = None
+    proposed_at: float = 0.0
+    """When the stored version was proposed; 0: none was."""
 
     def incident(self) -> Incident:
         """As it stands, for others."""
@@ -115,6 +122,7 @@ class Case:
             faults=tuple(self.broken()),
             probe=self.probe.word() if self.probe is not None else None,
             regain=self.regain,
+            recurs=self.recurs,
         )
 
     def broken(self) -> list[CameraFault]:

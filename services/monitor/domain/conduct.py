@@ -21,6 +21,7 @@ from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.outlook import read_outlook
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probing import ask, judge
+from services.monitor.domain.recurring import end, leave, read_recurrence
 from services.monitor.domain.revising import revise
 from services.monitor.domain.risk import Count
 from services.monitor.domain.telling import alert, say, tell_outlook, what
@@ -63,6 +64,7 @@ def _seen_of(watch: ModelWatch, case: Case) -> tuple[int, ...]:
 
 def close(watch: ModelWatch, now: float) -> Iterator[Finding]:
     """Another version has taken over: the open incidents are history."""
+    leave(watch, now)
     yield from missing.close(watch, now)
     for case in list(watch.cases):
         yield from close_case(watch, case, now, f"version {watch.successor} is the champion")
@@ -74,6 +76,7 @@ def _understand(watch: ModelWatch, case: Case, board: Board, now: float, policy:
     elif not case.requested:
         read_scope(watch, case, board, now)
     read_labels(watch, case, board, now, policy)
+    read_recurrence(watch, case, now, policy)
     if case.harm is Harm.CROSSED:
         read_outlook(watch, case, policy)
 
@@ -132,7 +135,7 @@ def _close_if_over(watch: ModelWatch, case: Case, board: Board, now: float, poli
 
 def _take_as_normal(watch: ModelWatch, case: Case, board: Board) -> None:
     """What a harmless change made of its cameras is normal from now on, also where it has not alarmed yet."""
-    explained = watch.explained()
+    explained, learning = watch.explained(), list[str]()
     for camera in watch.cameras.values():
         if explained.get(camera.camera_id, case) is not case:
             continue
@@ -140,6 +143,10 @@ def _take_as_normal(watch: ModelWatch, case: Case, board: Board) -> None:
         warned = within and camera.state >= State.WARN and case.cause is not Cause.LABELS
         if warned or (camera.state >= State.ALARM and camera.camera_id in (*case.alarmed, *case.cameras)):
             camera.relearn()
+            learning.append(camera.camera_id)
+    if learning:
+        watch.former.forget(watch.version, learning)
+        case.settled = None
 
 
 def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: bool = False) -> Iterator[Finding]:
@@ -154,6 +161,7 @@ def close_case(watch: ModelWatch, case: Case, now: float, why: str, *, tell: boo
         watch.labels.forgive(harmless=case.harm is Harm.NONE and case.scope.kind != ANNOTATOR)
     if case.cause is Cause.LABELS and case.scope.kind != ANNOTATOR:
         watch.listening_since = watch.listening_since or case.began_at
+    end(watch, case)
     incident = case.news()
     watch.cases.remove(case)
     if incident is not None:

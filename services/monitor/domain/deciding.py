@@ -13,18 +13,20 @@ from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.outlook import condition_of, of_runs
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.probing import awaited
+from services.monitor.domain.recurring import is_open, stored_for
 from services.monitor.domain.retraining import Attempt, Stake, ask, objection, refuse, weigh
-from services.monitor.domain.telling import alert, beyond
+from services.monitor.domain.telling import alert, beyond, moment, what
 
 AWAITS_PERSON = "awaits_person"
+STORED_MODEL = "stored_model"
 
 
-def stake(watch: ModelWatch, case: Case, policy: Policy) -> Stake:
+def stake(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Stake:
     """The error above the baseline and the traffic of the drifted cameras: of all incidents that one run mends
     together. A camera counts once, by the incident that hurts it most.
     """
     excess: dict[str, float] = {}
-    for one in [case, *_mended_with(watch, case, policy)]:
+    for one in [case, *_mended_with(watch, case, now, policy)]:
         for name in one.cameras:
             if name in watch.cameras:
                 excess[name] = max(excess.get(name, _excess(one)), _excess(one))
@@ -34,7 +36,7 @@ def stake(watch: ModelWatch, case: Case, policy: Policy) -> Stake:
     return Stake(mean, touched, watch.book.count, case.regain)
 
 
-def _mended_with(watch: ModelWatch, case: Case, policy: Policy) -> list[Case]:
+def _mended_with(watch: ModelWatch, case: Case, now: float, policy: Policy) -> list[Case]:
     """Other incidents of the same kind that surely hurt, and that a retraining is meant for."""
     return [
         other
@@ -43,6 +45,7 @@ def _mended_with(watch: ModelWatch, case: Case, policy: Policy) -> list[Case]:
         and other.harm is Harm.CROSSED
         and (other.cause is Cause.LABELS) == (case.cause is Cause.LABELS)
         and not (other.plan_id or beyond_training(other.broken()) or awaited(other, policy.probe))
+        and stored_proposal(watch, other, now, policy) is None
         and not (other.regain is not None and other.regain.outlook is Outlook.NOT_RECOVERABLE)
         and not (other.answer is not None and not other.answer.approved)
     ]
@@ -67,10 +70,18 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         )
         return
     known_at = max(case.detected_at, case.probe.told_at if case.probe is not None else 0.0)
-    if now - known_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case)):
+    if now - known_at < policy.shape.level_wait_seconds and (why := _unsure(watch, case, policy)):
         yield from refuse_once(watch, case, *why, now, policy)
         return
-    numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
+    if (stored := stored_proposal(watch, case, now, policy)) is not None:
+        case.proposed_at = case.proposed_at or now
+        yield from refuse_once(watch, case, *stored, now, policy)
+        if stored[0] not in case.alerts and not case.is_silent(now):
+            yield alert(
+                case, now, stored[0], "ticket", f"{case.scope}: {case.model}'s {what(case)} changed; {stored[1]}"
+            )
+        return
+    numbers = weigh(watch.ledger, stake(watch, case, now, policy), now, policy.retrain)
     no = _beyond_training(watch, case, policy) or objection(watch.ledger, numbers, now, policy.retrain)
     no = no or _person(case, policy)
     if no is not None:
@@ -78,16 +89,31 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
         if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
             yield alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
         return
-    together = [case, *(other for other in _mended_with(watch, case, policy) if other.level_since)]
+    together = [case, *(other for other in _mended_with(watch, case, now, policy) if other.level_since)]
     since = max(one.level_since or now for one in together)
     cameras = tuple(sorted({name for one in together for name in one.cameras}))
     incident = replace(case.incident(), cameras=cameras)
-    request = ask(watch.ledger, incident, stake(watch, case, policy), since, now, case.traceparent, policy.retrain)
+    request = ask(watch.ledger, incident, stake(watch, case, now, policy), since, now, case.traceparent, policy.retrain)
     healthy = case.risk.baseline_error if case.risk else 0.0
     watch.ledger.remember(request.id, Attempt(case.id, condition_of(case, watch.cameras), healthy))
     case.requested += 1
     watch.note(request)
     yield request
+
+
+def stored_proposal(watch: ModelWatch, case: Case, now: float, policy: Policy) -> tuple[str, str] | None:
+    """(code, sentence) while a former champion should be tried before a retraining: it was at home in what is seen now,
+    and going back costs nothing.
+    """
+    wait, version = policy.retrain.stored_wait_seconds, stored_for(watch, case)
+    since = case.proposed_at or now
+    if not version or now - since >= wait:
+        return None
+    command = f"irisloop models promote {case.model} {version}"
+    return f"{STORED_MODEL}/{version}", (
+        f"{STORED_MODEL}: version {version} was the champion when the cameras last looked so: {command}; "
+        f"a retraining is decided on from {moment(since + wait)} on"
+    )
 
 
 def _beyond_training(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str, str] | None:
@@ -112,20 +138,22 @@ def _person(case: Case, policy: Policy) -> tuple[str, str] | None:
 
 
 def _question(watch: ModelWatch, case: Case, now: float, policy: Policy) -> str:
-    numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
+    numbers = weigh(watch.ledger, stake(watch, case, now, policy), now, policy.retrain)
     costs = (
         f"the harm costs {numbers.cost_of_harm:.2f} in {numbers.horizon_days:g} days, a run {numbers.cost_of_run:.2f}"
     )
     return f"{case.model}: retraining would pay ({costs}); approve or refuse it"
 
 
-def _unsure(watch: ModelWatch, case: Case) -> tuple[str, str] | None:
+def _unsure(watch: ModelWatch, case: Case, policy: Policy) -> tuple[str, str] | None:
     """(code, sentence) of what has to settle before it is known what a retraining should be made of."""
     if not case.level_since:
         return (
             "not_level",
             "not_level: the channels are not level yet; trained in the middle of a change it would not fit",
         )
+    if policy.retrain.stored_wait_seconds and is_open(watch, case):
+        return "not_compared", "not_compared: it is open whether a former champion was at home in what is seen now"
     if undecided(watch, case):
         return "not_told_apart", "not_told_apart: it is open whether the classes have changed for every camera"
     return None
@@ -137,7 +165,7 @@ def refuse_once(
     """Decline, once for each reason."""
     if code not in case.refused:
         case.refused.append(code)
-        numbers = weigh(watch.ledger, stake(watch, case, policy), now, policy.retrain)
+        numbers = weigh(watch.ledger, stake(watch, case, now, policy), now, policy.retrain)
         refusal = refuse(case.incident(), code, sentence, now, case.traceparent, numbers)
         watch.note(refusal)
         yield refusal

@@ -100,6 +100,18 @@ class Regain:
 
 
 @dataclass(frozen=True, slots=True)
+class Recurrence:
+    """What a change brings back: an earlier incident of the same version (empty: none) and when that began; the version
+    that was champion when the cameras last looked so (empty: none) and until when they did; seconds since 1970.
+    """
+
+    incident_id: str = ""
+    incident_at: float = 0.0
+    version: str = ""
+    version_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class CameraFault:
     """What is broken in a camera, since when (seconds since 1970), and an asset of before and one of after; an asset is
     empty where none is remembered.
@@ -174,6 +186,7 @@ class Incident:
     faults: tuple[CameraFault, ...] = ()
     probe: ProbeWord | None = None
     regain: Regain | None = None
+    recurs: Recurrence | None = None
 
 
 @dataclass(frozen=True, slots=True)

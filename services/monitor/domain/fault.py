@@ -23,7 +23,7 @@ from services.monitor.domain.detectors.protocol import Vector
 from services.monitor.domain.events import CameraFault
 from services.monitor.domain.runlength import block_deviation
 
-_BLOCKS: Final = 12  # The newest blocks since the change say how things stand.
+NEWEST: Final = 12  # The newest blocks since the change say how things stand.
 _SURE: Final = 4.0  # Standard errors that a ratio must be away from 1 to count as moved.
 _PLAIN: Final = log(1.1)  # And by how much: a tenth.
 _HALVED: Final = log(2.0)
@@ -92,19 +92,19 @@ def _stands_still(motion: Ratio, beside_gain: Ratio, detail: Ratio) -> bool:
     return less and (motion.fell(_TENTH) or not (detail.fell(_HALVED) or detail.rose(_HALVED)))
 
 
-def recent(camera: CameraWatch, since: float) -> tuple[Vector | None, Vector]:
-    """Mean shift of the blocks that began after `since`, the newest twelve, in standard deviations of a frame, and its
+def recent(camera: CameraWatch, since: float, most: int = NEWEST) -> tuple[Vector | None, Vector]:
+    """Mean shift of the blocks that began after `since`, the newest `most`, in standard deviations of a frame, and its
     standard error, both (channels,); None before there is one.
     """
     if camera.reference is None or not camera.trace.times:
         return None, np.empty(0)
-    times = camera.trace.times[-_BLOCKS:]
-    starts = [camera.trace.times[-_BLOCKS - 1] if len(camera.trace.times) > _BLOCKS else 0.0, *times[:-1]]
+    times = camera.trace.times[-most:]
+    starts = [camera.trace.times[-most - 1] if len(camera.trace.times) > most else 0.0, *times[:-1]]
     after = [place for place, start in enumerate(starts) if start >= since]
     if not after:
         return None, np.empty(0)
     step = block_deviation(camera.reference.rho, camera.block)
-    means = np.array(camera.trace.means[-_BLOCKS:], dtype=np.float64)[after]
+    means = np.array(camera.trace.means[-most:], dtype=np.float64)[after]
     error = step * sqrt(1.0 / len(after) + 1.0 / (camera.reference.effective() * step**2))
     return means.mean(axis=0) * step, np.full(means.shape[1], error)
 

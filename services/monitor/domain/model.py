@@ -10,6 +10,7 @@ from services.monitor.domain.challenge.trial import Trial
 from services.monitor.domain.events import Cause, Incident, Refusal, Request, State
 from services.monitor.domain.fleet.absence import Absence
 from services.monitor.domain.fleet.patience import steps_of
+from services.monitor.domain.former import Former
 from services.monitor.domain.ground import Ground
 from services.monitor.domain.inputs import (
     CHAMPION,
@@ -80,6 +81,8 @@ class ModelWatch:
     trial: Trial | None = None
     grounds: dict[str, Ground] = field(default_factory=dict)
     """What the newest verdicts on harm rest on, by incident."""
+    former: Former = field(default_factory=Former)
+    """What was seen before."""
 
     def see(self, item: Seen, policy: Policy) -> bool:
         """Take a prediction; True when the champion has changed with it: the caller closes what is open, then

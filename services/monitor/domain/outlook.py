@@ -9,7 +9,7 @@ from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.case import Case
 from services.monitor.domain.condition import Condition
 from services.monitor.domain.events import Cause, Regain
-from services.monitor.domain.fault import recent
+from services.monitor.domain.fault import NEWEST, recent
 from services.monitor.domain.harm import counts
 from services.monitor.domain.inputs import RunEnded, VersionKnown
 from services.monitor.domain.model import ModelWatch
@@ -19,16 +19,17 @@ from services.monitor.domain.regain import RUN, of_run, probe, together
 _MORE = 1.25  # It is probed anew when there are so many times the labels.
 
 
-def condition_of(case: Case, cameras: dict[str, CameraWatch]) -> Condition:
-    """As things stand now: how far the channels of its cameras are from their references, or the classes' names; where
-    no class is named, the incident stands for itself.
+def condition_of(case: Case, cameras: dict[str, CameraWatch], since: float = 0.0, most: int = NEWEST) -> Condition:
+    """As things stand now, by the newest `most` blocks of each camera that began after `since` (0: after the change
+    began): how far the channels of its cameras are from their references, or the classes' names; where no class is
+    named, the incident stands for itself.
     """
     if case.cause is Cause.LABELS:
         return Condition(case.version, tuple(sorted(case.class_names)) or (case.id,), {}, 0.0)
     total: dict[str, float] = {}
     square, count = 0.0, 0
     for camera in (cameras[name] for name in case.cameras if name in cameras):
-        shift, error = recent(camera, case.began_at)
+        shift, error = recent(camera, since or case.began_at, most)
         if shift is None or camera.reference is None:
             continue
         count, square = count + 1, square + float((error**2).sum())

@@ -13,6 +13,8 @@
 <model>@past              how many of older ones were wrong
 <model>@challenge         a rollout on trial without its pairs
 <model>@challenge/<slot>  its pairs, 256 to a piece
+<model>@former            conditions of its closed incidents, and which former champions are known
+<model>@former/<slot>     what was normal for one of these, by camera, in 8 slots
 <model>@pool              what the cameras of its champion have in common
 <model>@kept/<slot>...    pool and cameras of another version than the champion's, in 3 slots, each as here
 <model>/<camera>          a camera without its trace and profile
@@ -29,6 +31,7 @@ from typing import Any, Final
 from services.monitor.domain.camera import CameraWatch
 from services.monitor.domain.challenge import pieces as trials
 from services.monitor.domain.engine import Engine
+from services.monitor.domain.former import Former
 from services.monitor.domain.inputs import Input
 from services.monitor.domain.labels import LabelBook
 from services.monitor.domain.lineup import References
@@ -105,6 +108,7 @@ class Snapshots:
             incidents=[],
             decisions=[],
             trial=None,
+            former=Former(),
         )
         floor = next(iter(watch.book.entries.values())).number if watch.book.entries else 0
         kept = [list(one.references.cameras) for one in watch.kept]
@@ -123,9 +127,17 @@ class Snapshots:
         for suffix, stamp, value in trials.cut(watch.trial):
             if self._is_new(f"{name}@challenge{suffix}", stamp):
                 yield f"{name}@challenge{suffix}", dump(value())
+        yield from self._former(name, watch.former)
         yield from self._references(name, watch.version, watch.references)
         for one in watch.kept:
             yield from self._references(f"{name}@kept/{one.slot}", one.version, one.references)
+
+    def _former(self, name: str, former: Former) -> Iterator[tuple[str, bytes]]:
+        if self._is_new(f"{name}@former", former.changes):
+            yield f"{name}@former", dump(former.bare())
+        for one in former.homes:
+            if self._is_new(f"{name}@former/{one.slot}", (one.version, one.left_at)):
+                yield f"{name}@former/{one.slot}", dump(one.cameras)
 
     def _references(self, place: str, version: str, references: References) -> Iterator[tuple[str, bytes]]:
         if self._is_new(f"{place}@pool", (version, references.compared)):
@@ -197,6 +209,7 @@ def rebuild(engine: Engine, pieces: Mapping[str, bytes]) -> None:
         watch.incidents, watch.decisions = load(pieces[f"{name}@history"])
         _rebuild_labels(name, watch, floor, pieces)
         watch.trial = trials.join(f"{name}@challenge", pieces)
+        _rebuild_former(name, watch, pieces)
         _rebuild_cameras(name, watch.version, watch.references, cameras, pieces)
         for one, known in zip(watch.kept, *kept, strict=True) if kept else ():
             _rebuild_cameras(f"{name}@kept/{one.slot}", one.version, one.references, known, pieces)
@@ -220,6 +233,13 @@ def _rebuild_labels(name: str, watch: ModelWatch, floor: int, pieces: Mapping[st
         if floor <= entry.number:
             watch.book.entries.pop(entry.asset_id, None)
             watch.book.entries[entry.asset_id] = entry
+
+
+def _rebuild_former(name: str, watch: ModelWatch, pieces: Mapping[str, bytes]) -> None:
+    if f"{name}@former" in pieces:  # Codec 3 had none.
+        watch.former = load(pieces[f"{name}@former"])
+        for one in watch.former.homes:
+            one.cameras = load(pieces[f"{name}@former/{one.slot}"])
 
 
 def _rebuild_cameras(

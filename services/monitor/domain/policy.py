@@ -88,7 +88,7 @@ class ShapePolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetrainPolicy:
-    """When a retraining is asked for; the last five came later, so a file may do without."""
+    """When a retraining is asked for; the last six came later, so a file may do without."""
 
     labels_wanted: int
     expires_seconds: float
@@ -102,6 +102,7 @@ class RetrainPolicy:
     approval: bool = False
     regain_least: float = 0.5
     quiet_hours: tuple[QuietHours, ...] = ()
+    stored_wait_seconds: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)

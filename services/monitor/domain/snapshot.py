@@ -23,11 +23,11 @@ from services.monitor.domain.detectors import registry
 from services.monitor.domain.detectors.protocol import Detector
 from services.monitor.domain.events import Cause
 
-CODEC: Final = 3
+CODEC: Final = 4
 """All before are still read. 1 knew one open incident a model and no fleet, and inputs that waited were part of
 `@merge`; 1 and 2 wrote a detector by its class's name, not by the registry's, and knew the champion's cameras alone, no
 boxes, no grounds of verdicts, no probes, no incidents of presence, labels without features, and nothing of what a
-retraining regains.
+retraining regains; all three knew nothing of what was seen before.
 """
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
@@ -37,6 +37,7 @@ _MODULES: Final = (
         "case",
         "condition",
         "events",
+        "former",
         "ground",
         "inputs",
         "labels",

@@ -168,6 +168,8 @@ DRIFTS: Final = Table(
             "regain_", ("outlook", _NAME), ("share", "Float64"), ("share_low", "Float64"), ("share_high", "Float64")
         ),
         *_named("regain_", ("labels", "UInt32"), ("by", _NAME)),
+        *_named("recurs_", ("incident_id", "String"), ("incident_began_at", _TIME)),
+        *_named("recurs_", ("stored_version", _NAME), ("stored_until", _TIME)),
     ),
     "detected_at",
 )

@@ -69,9 +69,14 @@ def _has_moved(case: Case) -> bool:
 
 def _moved(case: Case) -> str:
     assert case.probe is not None
-    since = datetime.fromtimestamp(case.began_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    since = moment(case.began_at)
     names = ", ".join(case.class_names)
     return f"{case.scope}: {case.model}'s classes {names} mean something else since {since}: {case.probe.why}"
+
+
+def moment(at: float) -> str:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def what(case: Case) -> str:
@@ -84,8 +89,8 @@ def what(case: Case) -> str:
 
 
 def alert(case: Case, now: float, code: str, severity: str, summary: str) -> Alert:
-    """`code` is opened, page, concept, fault, not_recoverable, closed, that a person is awaited, or which revision
-    takes a verdict back: each is told of once.
+    """`code` is opened, page, concept, fault, not_recoverable, closed, that a person is awaited, which stored
+    version is proposed, or which revision takes a verdict back: each is told of once.
     """
     case.alerts.append(code)
     word = code.partition(" ")[0]

@@ -60,7 +60,7 @@ def drift(value: pb.DriftDetected, _: datetime) -> tuple[Any, ...]:
         *_columns(i.faults, "camera_id", "kind", "since", "before_asset_id", "after_asset_id"),
         *_columns(i.evidence, "channel", "camera_id", "detector", "statistic", "threshold", "reference_mean",
                   "current_mean", "shift_sigma"),
-        *_probe(i), *_regain(i),
+        *_probe(i), *_regain(i), *_recurrence(i),
     )  # fmt: skip
 
 
@@ -75,6 +75,11 @@ def _regain(incident: pb.Incident) -> tuple[Any, ...]:
     r = incident.regain
     outlook = _word(pb.TrainingOutlook, r.outlook) if incident.HasField("regain") else ""
     return outlook, r.share, r.share_low, r.share_high, r.labels, r.by
+
+
+def _recurrence(incident: pb.Incident) -> tuple[Any, ...]:
+    r = incident.recurs
+    return r.incident_id, micros(r.incident_began_at), r.stored_version, micros(r.stored_until)
 
 
 def request(value: pb.RetrainRequested, _: datetime) -> tuple[Any, ...]:

@@ -93,6 +93,7 @@ def reasons(incident: Incident, *, channels: bool = True) -> Iterator[str]:
     yield from _harm(incident)
     yield from _regain(incident)
     yield f"Shape: {words.SHAPES[incident.shape]}."
+    yield from _recurs(incident)
     yield from _over(incident)
 
 
@@ -149,6 +150,17 @@ def _regain(incident: Incident) -> Iterator[str]:
         "labels), a retraining no less"
     )
     yield f"Of the loss: {words.OUTLOOKS[regain.outlook]}. {how}."
+
+
+def _recurs(incident: Incident) -> Iterator[str]:
+    recurs = incident.recurs
+    if recurs is not None and recurs.incident_id:
+        yield f"As in incident {recurs.incident_id}, which began {words.moment(recurs.incident_at)}."
+    if recurs is not None and recurs.version:
+        yield (
+            f"The pixels are as version {recurs.version}, then the champion, last saw them "
+            f"{words.moment(recurs.version_at)}: irisloop models promote {incident.model} {recurs.version}."
+        )
 
 
 def clears(engine: Engine, watch: ModelWatch, incident: Incident) -> Iterator[str]:

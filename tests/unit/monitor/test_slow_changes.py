@@ -54,18 +54,18 @@ def watching(*cases: Case) -> ModelWatch:
 
 def test_harm_in_several_incidents_is_weighed_together_as_one_run_mends_it() -> None:
     first, second = hurting("i", ["a"], 0.1), hurting("j", ["b"], 0.3)
-    found = stake(watching(first, second), first, policy())
+    found = stake(watching(first, second), first, 0.0, policy())
     assert (found.predictions_a_second, found.excess) == pytest.approx((20.0, 0.2))
-    assert found == stake(watching(first, second), second, policy())
+    assert found == stake(watching(first, second), second, 0.0, policy())
 
 
 def test_a_camera_counts_once_and_what_does_not_surely_hurt_or_is_planned_not_at_all() -> None:
     first, twice = hurting("i", ["a"], 0.1), hurting("j", ["a", "b"], 0.2)
-    found = stake(watching(first, twice), first, policy())
+    found = stake(watching(first, twice), first, 0.0, policy())
     assert (found.predictions_a_second, found.excess) == pytest.approx((20.0, 0.2))
     planned = hurting("k", ["c"], 0.9)
     planned.plan_id = "p"
-    found = stake(watching(first, hurting("l", ["b"], 0.9, Harm.UNKNOWN), planned), first, policy())
+    found = stake(watching(first, hurting("l", ["b"], 0.9, Harm.UNKNOWN), planned), first, 0.0, policy())
     assert (found.predictions_a_second, found.excess) == pytest.approx((10.0, 0.1))
 
 
@@ -75,7 +75,7 @@ def test_what_no_run_is_meant_for_is_not_weighed() -> None:
     refused.answer = Answered(0.0, "", "", "m", "k", approved=False, by="ann", reason="")
     renamed = hurting("l", ["b", "c"], 0.9)
     renamed.cause = Cause.LABELS
-    found = stake(watching(first, lost, refused, renamed), first, policy())
+    found = stake(watching(first, lost, refused, renamed), first, 0.0, policy())
     assert (found.predictions_a_second, found.excess) == pytest.approx((10.0, 0.1))
 
 

@@ -433,6 +433,42 @@ class TrainingRegain(_message.Message):
 Global___TrainingRegain: _TypeAlias = TrainingRegain  # noqa: Y015
 
 @_typing.final
+class IncidentRecurrence(_message.Message):
+    """What a change brings back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INCIDENT_ID_FIELD_NUMBER: _builtins.int
+    INCIDENT_BEGAN_AT_FIELD_NUMBER: _builtins.int
+    STORED_VERSION_FIELD_NUMBER: _builtins.int
+    STORED_UNTIL_FIELD_NUMBER: _builtins.int
+    incident_id: _builtins.str
+    """An earlier incident of the same version that looked so, and when that began; empty without one."""
+    stored_version: _builtins.str
+    """The former champion to which the cameras' pixels looked so while nothing was wrong, and until when; empty without
+    one. It is proposed before a retraining.
+    """
+    @_builtins.property
+    def incident_began_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def stored_until(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        incident_id: _builtins.str = ...,
+        incident_began_at: _timestamp_pb2.Timestamp | None = ...,
+        stored_version: _builtins.str = ...,
+        stored_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["incident_began_at", b"incident_began_at", "stored_until", b"stored_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incident_began_at", b"incident_began_at", "incident_id", b"incident_id", "stored_until", b"stored_until", "stored_version", b"stored_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IncidentRecurrence: _TypeAlias = IncidentRecurrence  # noqa: Y015
+
+@_typing.final
 class Incident(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -462,6 +498,7 @@ class Incident(_message.Message):
     FAULTS_FIELD_NUMBER: _builtins.int
     PROBE_FIELD_NUMBER: _builtins.int
     REGAIN_FIELD_NUMBER: _builtins.int
+    RECURS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     model: _builtins.str
     version: _builtins.str
@@ -518,6 +555,10 @@ class Incident(_message.Message):
     def regain(self) -> Global___TrainingRegain:
         """Absent while it is not known."""
 
+    @_builtins.property
+    def recurs(self) -> Global___IncidentRecurrence:
+        """When the shape is recurring."""
+
     def __init__(
         self,
         *,
@@ -547,10 +588,11 @@ class Incident(_message.Message):
         faults: _abc.Iterable[Global___CameraFault] | None = ...,
         probe: Global___IncidentProbe | None = ...,
         regain: Global___TrainingRegain | None = ...,
+        recurs: Global___IncidentRecurrence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "probe", b"probe", "regain", b"regain", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "began_at", b"began_at", "closed_at", b"closed_at", "detected_at", b"detected_at", "level_since", b"level_since", "muted_until", b"muted_until", "probe", b"probe", "recurs", b"recurs", "regain", b"regain", "risk", b"risk", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "probe", b"probe", "regain", b"regain", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_at", b"acknowledged_at", "acknowledged_by", b"acknowledged_by", "began_at", b"began_at", "cameras", b"cameras", "cause", b"cause", "class_names", b"class_names", "closed_at", b"closed_at", "detected_at", b"detected_at", "evidence", b"evidence", "faults", b"faults", "harm", b"harm", "history", b"history", "id", b"id", "level_since", b"level_since", "model", b"model", "muted", b"muted", "muted_until", b"muted_until", "plan_id", b"plan_id", "probe", b"probe", "recurs", b"recurs", "regain", b"regain", "risk", b"risk", "scope", b"scope", "shape", b"shape", "state", b"state", "trigger_asset_id", b"trigger_asset_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,7 +709,8 @@ class AlertRaised(_message.Message):
     summary: _builtins.str
     kind: _builtins.str
     """opened, escalated, revised or closed: each incident is told of once a kind (escalated: once for harm, once for a
-    fault, once for a change of what classes mean, once when training does not help; revised: each time that corrected
+    fault, once for a change of what classes mean, once when training does not help, once when a former version is
+    proposed; revised: each time that corrected
     labels turn its harm).
     """
     def __init__(
