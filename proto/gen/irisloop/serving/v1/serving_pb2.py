@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from irisloop.ingest.v1 import ingest_pb2 as irisloop_dot_ingest_dot_v1_dot_ingest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!irisloop/serving/v1/serving.proto\x12\x13irisloop.serving.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1firisloop/ingest/v1/ingest.proto\"*\n\x05Score\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xee\x02\n\x08\x46\x65\x61tures\x12\x33\n\x06pixels\x18\x01 \x01(\x0b\x32#.irisloop.ingest.v1.PixelStatistics\x12\x1c\n\x0fmax_probability\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x06margin\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x14\n\x07\x65ntropy\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06\x65nergy\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x13\n\x0bprojections\x18\x06 \x03(\x02\x12\x1b\n\x0e\x65mbedding_norm\x18\x07 \x01(\x02H\x04\x88\x01\x01\x12\x1c\n\x0f\x64\x65tection_count\x18\x08 \x01(\x02H\x05\x88\x01\x01\x12\x15\n\x08\x62ox_area\x18\t \x01(\x02H\x06\x88\x01\x01\x42\x12\n\x10_max_probabilityB\t\n\x07_marginB\n\n\x08_entropyB\t\n\x07_energyB\x11\n\x0f_embedding_normB\x12\n\x10_detection_countB\x0b\n\t_box_area\"c\n\tDetection\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\t\n\x01x\x18\x03 \x01(\x02\x12\t\n\x01y\x18\x04 \x01(\x02\x12\r\n\x05width\x18\x05 \x01(\x02\x12\x0e\n\x06height\x18\x06 \x01(\x02\"\x84\x04\n\nPrediction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpredicted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_ms\x18\t \x01(\x02\x12*\n\x06scores\x18\n \x03(\x0b\x32\x1a.irisloop.serving.v1.Score\x12/\n\x08\x66\x65\x61tures\x18\x0b \x01(\x0b\x32\x1d.irisloop.serving.v1.Features\x12\x0f\n\x07replica\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x12\n\nhistorical\x18\x0e \x01(\x08\x12\x0f\n\x07pair_id\x18\x0f \x01(\t\x12\x12\n\nrollout_id\x18\x10 \x01(\t\x12\x32\n\ndetections\x18\x11 \x03(\x0b\x32\x1e.irisloop.serving.v1.Detection\x12\x1f\n\x12\x64\x65\x63ision_threshold\x18\x12 \x01(\x02H\x00\x88\x01\x01\x42\x15\n\x13_decision_threshold\"E\n\x0ePredictionMade\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1f.irisloop.serving.v1.Prediction\"\xc0\x01\n\nDeployment\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x33\n\x05state\x18\x05 \x01(\x0e\x32$.irisloop.serving.v1.DeploymentState\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12.\n\nchanged_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x11\x44\x65ploymentChanged\x12\x33\n\ndeployment\x18\x01 \x01(\x0b\x32\x1f.irisloop.serving.v1.Deployment\"b\n\nAppliedArm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0bshare_asked\x18\x03 \x01(\x01\x12\x12\n\nshare_real\x18\x04 \x01(\x01\x12\x0c\n\x04keys\x18\x05 \x01(\x04\"\x85\x01\n\x0e\x41ppliedRollout\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12-\n\x04\x61rms\x18\x03 \x03(\x0b\x32\x1f.irisloop.serving.v1.AppliedArm\x12\x0f\n\x07offered\x18\x04 \x01(\x04\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x04\"\x15\n\x13ListRolloutsRequest\"M\n\x14ListRolloutsResponse\x12\x35\n\x08rollouts\x18\x01 \x03(\x0b\x32#.irisloop.serving.v1.AppliedRollout\"\x9a\x01\n\x07\x42inding\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61meras\x18\x03 \x03(\t\x12\x34\n\x04tags\x18\x04 \x03(\x0b\x32&.irisloop.serving.v1.Binding.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x11PutBindingRequest\x12-\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1c.irisloop.serving.v1.Binding\"C\n\x12PutBindingResponse\x12-\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1c.irisloop.serving.v1.Binding\"3\n\x14\x44\x65leteBindingRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteBindingResponse\"\x15\n\x13ListBindingsRequest\"F\n\x14ListBindingsResponse\x12.\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x1c.irisloop.serving.v1.Binding\"\x18\n\x16ListDeploymentsRequest\"O\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.irisloop.serving.v1.Deployment*\x8c\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_LOADED\x10\x01\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_FAILED\x10\x02\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_UNLOADED\x10\x03\x32\x8f\x04\n\x0eServingService\x12]\n\nPutBinding\x12&.irisloop.serving.v1.PutBindingRequest\x1a\'.irisloop.serving.v1.PutBindingResponse\x12\x66\n\rDeleteBinding\x12).irisloop.serving.v1.DeleteBindingRequest\x1a*.irisloop.serving.v1.DeleteBindingResponse\x12\x63\n\x0cListBindings\x12(.irisloop.serving.v1.ListBindingsRequest\x1a).irisloop.serving.v1.ListBindingsResponse\x12\x63\n\x0cListRollouts\x12(.irisloop.serving.v1.ListRolloutsRequest\x1a).irisloop.serving.v1.ListRolloutsResponse\x12l\n\x0fListDeployments\x12+.irisloop.serving.v1.ListDeploymentsRequest\x1a,.irisloop.serving.v1.ListDeploymentsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!irisloop/serving/v1/serving.proto\x12\x13irisloop.serving.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1firisloop/ingest/v1/ingest.proto\"*\n\x05Score\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"\xee\x02\n\x08\x46\x65\x61tures\x12\x33\n\x06pixels\x18\x01 \x01(\x0b\x32#.irisloop.ingest.v1.PixelStatistics\x12\x1c\n\x0fmax_probability\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x06margin\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x14\n\x07\x65ntropy\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06\x65nergy\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x13\n\x0bprojections\x18\x06 \x03(\x02\x12\x1b\n\x0e\x65mbedding_norm\x18\x07 \x01(\x02H\x04\x88\x01\x01\x12\x1c\n\x0f\x64\x65tection_count\x18\x08 \x01(\x02H\x05\x88\x01\x01\x12\x15\n\x08\x62ox_area\x18\t \x01(\x02H\x06\x88\x01\x01\x42\x12\n\x10_max_probabilityB\t\n\x07_marginB\n\n\x08_entropyB\t\n\x07_energyB\x11\n\x0f_embedding_normB\x12\n\x10_detection_countB\x0b\n\t_box_area\"c\n\tDetection\x12\x12\n\nclass_name\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\t\n\x01x\x18\x03 \x01(\x02\x12\t\n\x01y\x18\x04 \x01(\x02\x12\r\n\x05width\x18\x05 \x01(\x02\x12\x0e\n\x06height\x18\x06 \x01(\x02\"\x84\x04\n\nPrediction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x61sset_id\x18\x02 \x01(\t\x12\x11\n\tcamera_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0c\n\x04role\x18\x06 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0cpredicted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_ms\x18\t \x01(\x02\x12*\n\x06scores\x18\n \x03(\x0b\x32\x1a.irisloop.serving.v1.Score\x12/\n\x08\x66\x65\x61tures\x18\x0b \x01(\x0b\x32\x1d.irisloop.serving.v1.Features\x12\x0f\n\x07replica\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x12\n\nhistorical\x18\x0e \x01(\x08\x12\x0f\n\x07pair_id\x18\x0f \x01(\t\x12\x12\n\nrollout_id\x18\x10 \x01(\t\x12\x32\n\ndetections\x18\x11 \x03(\x0b\x32\x1e.irisloop.serving.v1.Detection\x12\x1f\n\x12\x64\x65\x63ision_threshold\x18\x12 \x01(\x02H\x00\x88\x01\x01\x42\x15\n\x13_decision_threshold\"Q\n\x0ePredictionMade\x12\x33\n\nprediction\x18\x01 \x01(\x0b\x32\x1f.irisloop.serving.v1.PredictionJ\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"\xc0\x01\n\nDeployment\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07replica\x18\x03 \x01(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x33\n\x05state\x18\x05 \x01(\x0e\x32$.irisloop.serving.v1.DeploymentState\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12.\n\nchanged_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x11\x44\x65ploymentChanged\x12\x33\n\ndeployment\x18\x01 \x01(\x0b\x32\x1f.irisloop.serving.v1.Deployment\"b\n\nAppliedArm\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0bshare_asked\x18\x03 \x01(\x01\x12\x12\n\nshare_real\x18\x04 \x01(\x01\x12\x0c\n\x04keys\x18\x05 \x01(\x04\"\x85\x01\n\x0e\x41ppliedRollout\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nrollout_id\x18\x02 \x01(\t\x12-\n\x04\x61rms\x18\x03 \x03(\x0b\x32\x1f.irisloop.serving.v1.AppliedArm\x12\x0f\n\x07offered\x18\x04 \x01(\x04\x12\x10\n\x08\x63ompared\x18\x05 \x01(\x04\"\x15\n\x13ListRolloutsRequest\"M\n\x14ListRolloutsResponse\x12\x35\n\x08rollouts\x18\x01 \x03(\x0b\x32#.irisloop.serving.v1.AppliedRollout\"\x9a\x01\n\x07\x42inding\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61meras\x18\x03 \x03(\t\x12\x34\n\x04tags\x18\x04 \x03(\x0b\x32&.irisloop.serving.v1.Binding.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x11PutBindingRequest\x12-\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1c.irisloop.serving.v1.Binding\"C\n\x12PutBindingResponse\x12-\n\x07\x62inding\x18\x01 \x01(\x0b\x32\x1c.irisloop.serving.v1.Binding\"3\n\x14\x44\x65leteBindingRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteBindingResponse\"\x15\n\x13ListBindingsRequest\"F\n\x14ListBindingsResponse\x12.\n\x08\x62indings\x18\x01 \x03(\x0b\x32\x1c.irisloop.serving.v1.Binding\"\x18\n\x16ListDeploymentsRequest\"O\n\x17ListDeploymentsResponse\x12\x34\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x1f.irisloop.serving.v1.Deployment*\x8c\x01\n\x0f\x44\x65ploymentState\x12 \n\x1c\x44\x45PLOYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_LOADED\x10\x01\x12\x1b\n\x17\x44\x45PLOYMENT_STATE_FAILED\x10\x02\x12\x1d\n\x19\x44\x45PLOYMENT_STATE_UNLOADED\x10\x03\x32\x8f\x04\n\x0eServingService\x12]\n\nPutBinding\x12&.irisloop.serving.v1.PutBindingRequest\x1a\'.irisloop.serving.v1.PutBindingResponse\x12\x66\n\rDeleteBinding\x12).irisloop.serving.v1.DeleteBindingRequest\x1a*.irisloop.serving.v1.DeleteBindingResponse\x12\x63\n\x0cListBindings\x12(.irisloop.serving.v1.ListBindingsRequest\x1a).irisloop.serving.v1.ListBindingsResponse\x12\x63\n\x0cListRollouts\x12(.irisloop.serving.v1.ListRolloutsRequest\x1a).irisloop.serving.v1.ListRolloutsResponse\x12l\n\x0fListDeployments\x12+.irisloop.serving.v1.ListDeploymentsRequest\x1a,.irisloop.serving.v1.ListDeploymentsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BINDING_TAGSENTRY']._loaded_options = None
   _globals['_BINDING_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_DEPLOYMENTSTATE']._serialized_start=2410
-  _globals['_DEPLOYMENTSTATE']._serialized_end=2550
+  _globals['_DEPLOYMENTSTATE']._serialized_start=2422
+  _globals['_DEPLOYMENTSTATE']._serialized_end=2562
   _globals['_SCORE']._serialized_start=124
   _globals['_SCORE']._serialized_end=166
   _globals['_FEATURES']._serialized_start=169
@@ -46,39 +46,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTION']._serialized_start=639
   _globals['_PREDICTION']._serialized_end=1155
   _globals['_PREDICTIONMADE']._serialized_start=1157
-  _globals['_PREDICTIONMADE']._serialized_end=1226
-  _globals['_DEPLOYMENT']._serialized_start=1229
-  _globals['_DEPLOYMENT']._serialized_end=1421
-  _globals['_DEPLOYMENTCHANGED']._serialized_start=1423
-  _globals['_DEPLOYMENTCHANGED']._serialized_end=1495
-  _globals['_APPLIEDARM']._serialized_start=1497
-  _globals['_APPLIEDARM']._serialized_end=1595
-  _globals['_APPLIEDROLLOUT']._serialized_start=1598
-  _globals['_APPLIEDROLLOUT']._serialized_end=1731
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1733
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1754
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1756
-  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1833
-  _globals['_BINDING']._serialized_start=1836
-  _globals['_BINDING']._serialized_end=1990
-  _globals['_BINDING_TAGSENTRY']._serialized_start=1947
-  _globals['_BINDING_TAGSENTRY']._serialized_end=1990
-  _globals['_PUTBINDINGREQUEST']._serialized_start=1992
-  _globals['_PUTBINDINGREQUEST']._serialized_end=2058
-  _globals['_PUTBINDINGRESPONSE']._serialized_start=2060
-  _globals['_PUTBINDINGRESPONSE']._serialized_end=2127
-  _globals['_DELETEBINDINGREQUEST']._serialized_start=2129
-  _globals['_DELETEBINDINGREQUEST']._serialized_end=2180
-  _globals['_DELETEBINDINGRESPONSE']._serialized_start=2182
-  _globals['_DELETEBINDINGRESPONSE']._serialized_end=2205
-  _globals['_LISTBINDINGSREQUEST']._serialized_start=2207
-  _globals['_LISTBINDINGSREQUEST']._serialized_end=2228
-  _globals['_LISTBINDINGSRESPONSE']._serialized_start=2230
-  _globals['_LISTBINDINGSRESPONSE']._serialized_end=2300
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=2302
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=2326
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=2328
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=2407
-  _globals['_SERVINGSERVICE']._serialized_start=2553
-  _globals['_SERVINGSERVICE']._serialized_end=3080
+  _globals['_PREDICTIONMADE']._serialized_end=1238
+  _globals['_DEPLOYMENT']._serialized_start=1241
+  _globals['_DEPLOYMENT']._serialized_end=1433
+  _globals['_DEPLOYMENTCHANGED']._serialized_start=1435
+  _globals['_DEPLOYMENTCHANGED']._serialized_end=1507
+  _globals['_APPLIEDARM']._serialized_start=1509
+  _globals['_APPLIEDARM']._serialized_end=1607
+  _globals['_APPLIEDROLLOUT']._serialized_start=1610
+  _globals['_APPLIEDROLLOUT']._serialized_end=1743
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=1745
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=1766
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_start=1768
+  _globals['_LISTROLLOUTSRESPONSE']._serialized_end=1845
+  _globals['_BINDING']._serialized_start=1848
+  _globals['_BINDING']._serialized_end=2002
+  _globals['_BINDING_TAGSENTRY']._serialized_start=1959
+  _globals['_BINDING_TAGSENTRY']._serialized_end=2002
+  _globals['_PUTBINDINGREQUEST']._serialized_start=2004
+  _globals['_PUTBINDINGREQUEST']._serialized_end=2070
+  _globals['_PUTBINDINGRESPONSE']._serialized_start=2072
+  _globals['_PUTBINDINGRESPONSE']._serialized_end=2139
+  _globals['_DELETEBINDINGREQUEST']._serialized_start=2141
+  _globals['_DELETEBINDINGREQUEST']._serialized_end=2192
+  _globals['_DELETEBINDINGRESPONSE']._serialized_start=2194
+  _globals['_DELETEBINDINGRESPONSE']._serialized_end=2217
+  _globals['_LISTBINDINGSREQUEST']._serialized_start=2219
+  _globals['_LISTBINDINGSREQUEST']._serialized_end=2240
+  _globals['_LISTBINDINGSRESPONSE']._serialized_start=2242
+  _globals['_LISTBINDINGSRESPONSE']._serialized_end=2312
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=2314
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=2338
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=2340
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=2419
+  _globals['_SERVINGSERVICE']._serialized_start=2565
+  _globals['_SERVINGSERVICE']._serialized_end=3092
 # @@protoc_insertion_point(module_scope)
