@@ -26,7 +26,10 @@ from services.common.bus.lanes import BATCH_BYTES, LANE_BYTES
 SLACK_MS: Final = 1
 """A partition goes before another by so much, which makes for longer runs of one."""
 PATIENCE_S: Final = 10.0
-"""A partition is waited for so long; then the others go on without it until it has something."""
+LOOKS: Final = 5
+"""A partition is waited for so long, and for so many answers of the client, as this process may have stood still; then
+the others go on without it until it has something.
+"""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,7 @@ class _Line:
     bytes: int = 0
     front: int = 0
     awaited_since: float | None = None
+    looks: int = 0
 
 
 _NEVER: Final[tuple[float, int, _Line]] = (inf, 0, _Line())
@@ -72,7 +76,7 @@ class Abreast:
     def put(self, place: TopicPartition, found: Iterable[Any]) -> None:
         """At the end of a partition's."""
         line = self._lines[place]
-        line.awaited_since = None
+        line.awaited_since, line.looks = None, 0
         for one in found:
             line.waiting.append(one)
             line.bytes += one.serialized_value_size
@@ -81,8 +85,9 @@ class Abreast:
         """These have records that are not here yet."""
         self._unread = unread
         for place, line in self._lines.items():
+            line.looks += 1
             if place not in unread:
-                line.awaited_since = None
+                line.awaited_since, line.looks = None, 0
 
     def is_behind(self) -> bool:
         """Whether there is more than what is here, which is waited for."""
@@ -123,7 +128,7 @@ class Abreast:
                 continue
             if line.awaited_since is None:
                 line.awaited_since = now
-            if now - line.awaited_since < PATIENCE_S:
+            if now - line.awaited_since < PATIENCE_S or line.looks < LOOKS:
                 until = min(until, line.front + SLACK_MS)
         return until
 
