@@ -164,6 +164,8 @@ async def test_what_a_stream_knows_of_itself_is_held_against_the_topic_when_its_
         bus.stream(Stream((topic,), "recall", knows, gap_advice=ADVICE))
         async with running(bus, ready=False):
             await until(lambda: "offset 1 was to be read next, the oldest there is 2" in bus.waiting_for())
+            assert BUS_REFUSED.labels("recall")._value.get() == 1
+        assert BUS_REFUSED.labels("recall")._value.get() == 0, "who let go refuses nothing"
         whole: Any = house.bus()
         knows_less.may_go_on.set()
         whole.stream(Stream((topic,), "recall", knows_less, gap_advice=ADVICE))
@@ -182,6 +184,7 @@ async def test_a_topic_that_was_made_anew_is_no_continuation(kafka: Broker) -> N
     async with running(bus, ready=False):
         await until(lambda: "offset 40 was to be read next, and it ends at 0: it was made anew" in bus.waiting_for())
         assert ear.refused == 1.0
+    assert ear.refused == 0.0
     assert ear.heard == []
 
 

@@ -100,6 +100,11 @@ def refusal(handler: str, gaps: Sequence[Gap], advice: str) -> str:
     return f"{'; '.join(str(gap) for gap in gaps[:_NAMED])}{more}. {advice}"
 
 
+def let_go(handler: str) -> None:
+    """The partitions are another instance's now, and what is refused of them is, too."""
+    BUS_REFUSED.labels(handler).set(0)
+
+
 async def starts_or_refusal(
     consumer: AIOKafkaConsumer,
     handler: str,

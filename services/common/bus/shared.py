@@ -31,7 +31,7 @@ from services.common.bus.connection import (
     wait_for_topics,
 )
 from services.common.bus.deadletter import letter_of
-from services.common.bus.gaps import LOOK_AGAIN_S, NO_RESET, Gap, pass_over, poll, refusal, starts_of
+from services.common.bus.gaps import LOOK_AGAIN_S, NO_RESET, Gap, let_go, pass_over, poll, refusal, starts_of
 from services.common.bus.lanes import Lane
 from services.common.bus.producing import Publisher
 from services.common.bus.rivals import client_id, give_way
@@ -232,6 +232,7 @@ class SharedConsumer(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _let_go(self, consumer: AIOKafkaConsumer, patience_s: float) -> None:
         lanes, self._lanes = self._lanes, {}
         self._unplaced = set()
+        let_go(self._subscription.handler)
         if lanes:
             await asyncio.gather(*(lane.stop(patience_s) for lane in lanes.values()))
             with suppress(*BROKER_ERRORS):

@@ -26,7 +26,7 @@ from services.common.bus.connection import (
     start,
     wait_for_topics,
 )
-from services.common.bus.gaps import NO_RESET, poll
+from services.common.bus.gaps import NO_RESET, let_go, poll
 from services.common.bus.rivals import client_id, give_way
 from services.common.bus.shared import POLL_MS, REVOKE_S, STOP_S
 from services.common.bus.suspects import Suspects
@@ -198,3 +198,4 @@ class StreamRunner(ConsumerRebalanceListener):  # type: ignore[misc]
         units, self._units = self._units, {}
         if units:
             await asyncio.gather(*(unit.stop(patience_s) for unit in units.values()))
+            let_go(self._stream.handler)
