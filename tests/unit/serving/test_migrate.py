@@ -183,9 +183,12 @@ def test_the_command_says_what_was_asked_wrongly(
     assert sentence in capsys.readouterr().err
 
 
-def test_an_empty_repository_is_said_and_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["migrate", "triton", str(tmp_path)]) == 0
-    assert "holds no model" in capsys.readouterr().out
+def test_a_folder_without_models_is_said_and_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the wrong folder, most likely."""
+    assert run(["migrate", "triton", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "holds no model" in said
+    assert "Start them" not in said
 
 
 def test_a_finding_for_programs_leaves_out_the_configuration() -> None:
