@@ -24,6 +24,7 @@ from services.common.database import Database, sqlite_url
 from services.common.outbox import OutboxRelay, enqueue, outbox_tables
 from tests.waiting import wait_until
 
+REPOSITORY = Path(__file__).parents[2]
 ROUNDS = 3
 METADATA = sa.MetaData()
 FACTS = sa.Table("facts", METADATA, sa.Column("id", sa.Integer, primary_key=True), sqlite_autoincrement=True)
@@ -63,7 +64,8 @@ async def work(home: Path, writing: bool) -> None:
 
 
 def start(home: Path, *, writing: bool) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, __file__, str(home), str(int(writing))])
+    command = [sys.executable, "-m", "tests.integration.test_outbox_crash", str(home), str(int(writing))]
+    return subprocess.Popen(command, cwd=REPOSITORY)
 
 
 def facts(home: Path) -> list[str]:
