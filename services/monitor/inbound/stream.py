@@ -79,6 +79,7 @@ class DriftStream:
         self._judge = judge
         self._pace = pace
         self._taken_at = 0.0
+        self._full = False
         self._silent = 0
         self._late = 0
         self._gauges = Gauges()
@@ -116,7 +117,8 @@ class DriftStream:
 
     async def _keep_pace(self, size: int) -> None:
         clock = asyncio.get_running_loop().time
-        if size < _BATCH:
+        full, self._full = self._full, size >= _BATCH
+        if not (full or self._full):  # After a full one there is a backlog.
             await asyncio.sleep(max(self._taken_at + self._pace - clock(), 0.0))
         self._taken_at = clock()
 
