@@ -62,3 +62,13 @@ class PoisonedDelivery(InvalidMessage):
         """`index` is the delivery's place in the batch that the handler was given."""
         super().__init__(message, field=field, reason=reason)
         self.index = index
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why a file cannot be opened or understood: on one line and without its path, which the caller names."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__} {words}" if isinstance(error, (KeyError, TypeError)) else words

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from services.common.errors import why_unreadable
 from services.local.errors import LocalError
 
 CONTENT_TYPES: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
@@ -102,7 +103,7 @@ def _read_csv(root: Path, labels: Path) -> dict[str, str]:
                     raise LocalError(f"{labels}, line {number}: path,label is expected.")
                 classes[_existing(root, row[0].strip(), f"{labels}, line {number}")] = row[1].strip()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LocalError(f"{labels} cannot be read as CSV: {_why(error)}.") from error
+        raise LocalError(f"{labels} cannot be read as CSV: {why_unreadable(error)}.") from error
     return classes
 
 
@@ -122,19 +123,11 @@ def _read_coco(root: Path, labels: Path, limit: int) -> LabelledFolder:
                 classes[files[annotation["image_id"]]] = name
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LocalError(
-            f"{labels} cannot be read as COCO: {_why(error)}. It is an object with `images` (id, file_name), "
+            f"{labels} cannot be read as COCO: {why_unreadable(error)}. It is an object with `images` (id, file_name), "
             "`categories` (id, name) and `annotations` (image_id, category_id, bbox)."
         ) from error
     frozen = {name: tuple(several) for name, several in boxes.items()}
     return _folder(root, list(files.values()), classes, frozen, [names[key] for key in sorted(names)], limit)
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
-    return f"{type(error).__name__} {error}"
 
 
 def _box(name: str, box: Sequence[Any]) -> BoxLabel:

@@ -12,6 +12,7 @@ import yaml
 from irisloop.monitor.v1 import monitor_pb2_grpc
 
 from services.common.bus import Bus, KafkaBus
+from services.common.errors import why_unreadable
 from services.common.http import create_http
 from services.common.runtime import Application
 from services.monitor.commands import Commands
@@ -106,8 +107,10 @@ def read_policy(path: Path) -> Policy:
     """The policy of a YAML file. Raises `BrokenPolicy`, naming the field."""
     try:
         return Policy.read(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise BrokenPolicy(f"{path}: {_why_unreadable(error)}", field="policy") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BrokenPolicy(f"{path} cannot be read: {why_unreadable(error)}", field="policy") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BrokenPolicy(f"{path}: {error}", field="policy") from error
 
 
 def read_targets(path: Path | None) -> list[AnyTarget]:
@@ -116,16 +119,7 @@ def read_targets(path: Path | None) -> list[AnyTarget]:
         return []
     try:
         return targets_of(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BrokenNotices(f"{path}: {_why_unreadable(error)}", field="notices") from error
-
-
-def _why_unreadable(error: Exception) -> str:
-    """On one line, without the path, which the caller names."""
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}"
-    if isinstance(error, UnicodeDecodeError):
-        return "is not YAML in UTF-8"
-    if isinstance(error, yaml.YAMLError):
-        return f"is not YAML: {' '.join(str(error).split())}"
-    return str(error)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BrokenNotices(f"{path} cannot be read: {why_unreadable(error)}", field="notices") from error
+    except ValueError as error:
+        raise BrokenNotices(f"{path}: {error}", field="notices") from error

@@ -15,7 +15,7 @@ from irisloop.registry.v1 import registry_pb2_grpc
 
 from services.common.bus import Bus, KafkaBus
 from services.common.database import Database
-from services.common.errors import InvalidMessage, IrisloopError
+from services.common.errors import InvalidMessage, IrisloopError, why_unreadable
 from services.common.http import create_http
 from services.common.outbox import OutboxRelay
 from services.common.runtime import Application
@@ -85,7 +85,8 @@ def read_policies(path: Path) -> tuple[Policy, ...]:
     try:
         return parse_policies(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        words = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise InvalidMessage(f"The policy file {path} cannot be read: {words}", field="policy") from error
+        raise InvalidMessage(
+            f"The policy file {path} cannot be read: {why_unreadable(error)}", field="policy"
+        ) from error
     except InvalidMessage as error:
         raise InvalidMessage(f"The policy file {path} is not valid: {error}", field=error.field) from error

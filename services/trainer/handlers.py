@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,11 +10,11 @@ from typing import Final
 from services.common.bus import derive_id
 from services.common.errors import Conflict, InvalidMessage, NotFound, Transient
 from services.common.metrics import TRAINER_WAITING
+from services.common.names import NAME
 from services.common.telemetry import bind_trace, current_traceparent, log
 from services.trainer.domain.ports import Book, Books, DatasetVersion, Labeling, Registry
 from services.trainer.domain.runs import Run, RunState
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LONGEST: Final = 128
 MOST_SEED: Final = 2**32 - 1
 MOST_EPOCHS: Final = 1000

@@ -19,7 +19,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.common.bus.api import Record
-from services.common.bus.backlog import Waiting
+from services.common.bus.backlog import Waiting, waiting_of
 from services.common.bus.connection import record_of
 from services.common.bus.lanes import BATCH_BYTES, LANE_BYTES
 
@@ -134,15 +134,8 @@ class Abreast:
 
     def waiting(self) -> Waiting | None:
         """What waits, the batch in hand included; None when nothing does."""
-        if self._in_hand is not None:
-            record = self._in_hand
-            oldest_ms = int(record.timestamp.timestamp() * 1000)
-            return Waiting(len(self) + 1, record.topic, record.partition, oldest_ms, len(record.value))
-        heads = [line.waiting[0] for line in self._lines.values() if line.waiting]
-        if not heads:
-            return None
-        first = min(heads, key=lambda head: head.timestamp)
-        return Waiting(len(self), first.topic, first.partition, first.timestamp, first.serialized_value_size)
+        heads = (line.waiting[0] for line in self._lines.values() if line.waiting)
+        return waiting_of(len(self), self._in_hand, min(heads, key=lambda head: head.timestamp, default=None))
 
     def done(self) -> None:
         """The batch that was taken last took effect."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.common.bus.api import Topic
+from services.common.bus.api import Record, Topic
 from services.common.bus.connection import BROKER_ERRORS
 from services.common.metrics import BUS_BACKLOG_SHARE, BUS_LAG
 from services.common.telemetry import log
@@ -32,6 +32,16 @@ class Waiting:
     partition: int
     oldest_ms: int
     bytes_each: int
+
+
+def waiting_of(records: int, in_hand: Record | None, first: Any) -> Waiting | None:
+    """Of so many records that wait, of which the client gave `first` first, and the oldest of the batch in hand."""
+    if in_hand is not None:
+        oldest_ms = int(in_hand.timestamp.timestamp() * 1000)
+        return Waiting(records + 1, in_hand.topic, in_hand.partition, oldest_ms, len(in_hand.value))
+    if first is None:
+        return None
+    return Waiting(records, first.topic, first.partition, first.timestamp, first.serialized_value_size)
 
 
 def share_of(waiting: Waiting, lag: int, topic: Topic[Any], now_ms: float) -> float:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from services.common.bus.api import Record
-from services.common.bus.backlog import Waiting
+from services.common.bus.backlog import Waiting, waiting_of
 from services.common.bus.connection import record_of
 from services.common.bus.work import Stopped, Worker
 from services.common.telemetry import log
@@ -62,15 +62,7 @@ class Queue:
 
     def waiting(self) -> Waiting | None:
         """What waits, the batch in hand included; None when nothing does."""
-        if self._in_hand is not None:
-            record = self._in_hand
-            oldest_ms = int(record.timestamp.timestamp() * 1000)
-            return Waiting(len(self._waiting) + 1, record.topic, record.partition, oldest_ms, len(record.value))
-        if not self._waiting:
-            return None
-        first = self._waiting[0]
-        size = first.serialized_value_size
-        return Waiting(len(self._waiting), first.topic, first.partition, first.timestamp, size)
+        return waiting_of(len(self._waiting), self._in_hand, self._waiting[0] if self._waiting else None)
 
     def done(self) -> None:
         """The batch that was taken last took effect."""

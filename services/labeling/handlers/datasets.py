@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from services.common.names import NAME
 from services.labeling.domain.model import Dataset, Micros, Version
 from services.labeling.domain.ports import Clock, Ledger, Ledgers
 from services.labeling.errors import BadDataset, ClassesFixed
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What trainer and registry take, too."""
 
 
 @dataclass(frozen=True, slots=True)

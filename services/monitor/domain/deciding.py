@@ -76,18 +76,15 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
     if (stored := stored_proposal(watch, case, now, policy)) is not None:
         case.proposed_at = case.proposed_at or now
         yield from refuse_once(watch, case, *stored, now, policy)
-        if stored[0] not in case.alerts and not case.is_silent(now):
-            yield alert(
-                case, now, stored[0], "ticket", f"{case.scope}: {case.model}'s {what(case)} changed; {stored[1]}"
-            )
+        yield from _ticket(case, stored[0], f"{case.scope}: {case.model}'s {what(case)} changed; {stored[1]}", now)
         return
     numbers = weigh(watch.ledger, stake(watch, case, now, policy), now, policy.retrain)
     no = _beyond_training(watch, case, policy) or objection(watch.ledger, numbers, now, policy.retrain)
     no = no or _person(case, policy)
     if no is not None:
         yield from refuse_once(watch, case, *no, now, policy)
-        if no[0] == AWAITS_PERSON and AWAITS_PERSON not in case.alerts and not case.is_silent(now):
-            yield alert(case, now, AWAITS_PERSON, "ticket", _question(watch, case, now, policy))
+        if no[0] == AWAITS_PERSON:
+            yield from _ticket(case, AWAITS_PERSON, _question(watch, case, now, policy), now)
         return
     together = [case, *(other for other in _mended_with(watch, case, now, policy) if other.level_since)]
     since = max(one.level_since or now for one in together)
@@ -99,6 +96,12 @@ def decide(watch: ModelWatch, case: Case, now: float, policy: Policy) -> Iterato
     case.requested += 1
     watch.note(request)
     yield request
+
+
+def _ticket(case: Case, code: str, summary: str, now: float) -> Iterator[Finding]:
+    """For people, once."""
+    if code not in case.alerts and not case.is_silent(now):
+        yield alert(case, now, code, "ticket", summary)
 
 
 def stored_proposal(watch: ModelWatch, case: Case, now: float, policy: Policy) -> tuple[str, str] | None:

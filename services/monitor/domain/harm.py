@@ -65,16 +65,16 @@ def read_labels(watch: ModelWatch, case: Case, board: Board, now: float, policy:
 
 
 def _harm(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
-    before, since, settled = counts(watch, case)
+    counted = before, since, settled = counts(watch, case)
     now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
     case.risk = risk.evidence(before, now) if now.labels else None
     case.undecidable = risk.undecidable(before, level, policy.harm)
-    return Harm.CROSSED if case.harm is Harm.CROSSED else found(watch, case, policy)
+    return Harm.CROSSED if case.harm is Harm.CROSSED else by_labels(watch, case, counted, policy)
 
 
-def found(watch: ModelWatch, case: Case, policy: Policy) -> Harm:
-    """What all labels that there are by now say of an incident."""
-    before, since, settled = counts(watch, case)
+def by_labels(watch: ModelWatch, case: Case, counted: tuple[Count, list[Joined], list[Joined]], policy: Policy) -> Harm:
+    """What all labels that there are by now, as `counts` gives them, say of an incident."""
+    before, since, settled = counted
     now, level = Count.of(e.cost for e in since), Count.of(e.cost for e in settled)
     if _focused(watch, case, since, policy):
         return Harm.CROSSED

@@ -45,18 +45,15 @@ def read_recurrence(watch: ModelWatch, case: Case, now: float, policy: Policy) -
 
 
 def stored_for(watch: ModelWatch, case: Case) -> str:
-    """The former champion to propose for an incident; empty without one. A broken camera is to be mended, and where
-    classes mean something else, no former version knows it.
-    """
+    """The former champion to propose for an incident; empty without one, or where classes mean something else now."""
     if case.recurs is None or case.recurs.version == watch.version:
         return ""
-    other = case.cause is Cause.LABELS or beyond_training(case.broken()) or _renamed(watch)
-    return "" if other else case.recurs.version
+    return "" if _is_homeless(case) or _renamed(watch) else case.recurs.version
 
 
 def is_open(watch: ModelWatch, case: Case) -> bool:
     """Whether too little is seen yet to hold an incident against former champions."""
-    if case.cause is Cause.LABELS or not case.level_since or beyond_training(case.broken()):
+    if not case.level_since or _is_homeless(case):
         return False
     former = {name for homes in watch.former.homes if homes.version != watch.version for name in homes.cameras}
     levels = [watch.cameras[name].levels for name in case.cameras if name in former and name in watch.cameras]
@@ -123,12 +120,17 @@ def _earlier(watch: ModelWatch, case: Case, condition: Condition, tolerance: flo
 
 def _homes(watch: ModelWatch, case: Case, tolerance: float) -> Homes | None:
     """The newest former champion that was at home where at least half of the incident's cameras are now."""
-    if case.cause is Cause.LABELS or beyond_training(case.broken()):
+    if _is_homeless(case):
         return None
     for homes in reversed(watch.former.homes):
         if homes.version != watch.version and _is_home(watch, case, _known(homes, case), tolerance):
             return homes
     return None
+
+
+def _is_homeless(case: Case) -> bool:
+    """Whether no former champion can have been at home in it: classes changed, or a camera is broken."""
+    return case.cause is Cause.LABELS or beyond_training(case.broken())
 
 
 def _known(homes: Homes, case: Case) -> dict[str, Home]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from services.monitor.domain.case import Case
 from services.monitor.domain.events import Alert, DriftFound, Finding, Happening, Harm, State
 from services.monitor.domain.ground import Ground
-from services.monitor.domain.harm import found, hold
+from services.monitor.domain.harm import by_labels, counts, hold
 from services.monitor.domain.model import ModelWatch
 from services.monitor.domain.policy import Policy
 from services.monitor.domain.retraining import derive
@@ -33,7 +33,7 @@ def revise(watch: ModelWatch, now: float, policy: Policy) -> Iterator[Finding]:
 
 def _stands_anyway(watch: ModelWatch, case: Case, policy: Policy) -> bool:
     """Whether all labels that there are by now say the same: then the verdict rests on these."""
-    if found(watch, case, policy) is not Harm.CROSSED:
+    if by_labels(watch, case, counts(watch, case), policy) is not Harm.CROSSED:
         return False
     hold(watch, case)
     return True

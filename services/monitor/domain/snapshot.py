@@ -32,24 +32,10 @@ retraining regains; all three knew nothing of what was seen before.
 _NAMES: Final = {kind: name for name, kind in registry.installed().items()}
 _DETECTORS: Final = {**{kind.__name__: kind for kind in _NAMES}, **registry.installed()}
 _MODULES: Final = (
-    *(
-        "camera",
-        "case",
-        "condition",
-        "events",
-        "former",
-        "ground",
-        "inputs",
-        "labels",
-        "lineup",
-        "merge",
-        "model",
-        "pooling",
-        "probe",
-    ),
-    *("probe_events", "profile", "recency", "reference", "retraining", "risk", "trace"),
-    *("challenge.betting", "challenge.pairs", "challenge.trial", "fleet.absence", "fleet.board"),
-)
+    "camera", "case", "condition", "events", "former", "ground", "inputs", "labels", "lineup", "merge", "model",
+    "pooling", "probe", "probe_events", "profile", "recency", "reference", "retraining", "risk", "trace",
+    "challenge.betting", "challenge.pairs", "challenge.trial", "fleet.absence", "fleet.board",
+)  # fmt: skip
 """Whose classes may be part of a snapshot."""
 _CLASSES: Final = {
     name: kind

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from services.common.bus.api import Record
 from services.common.bus.replaying import Stretch, open_replay
+from services.common.errors import why_unreadable
 from services.common.settings import KafkaSettings
 from services.monitor.errors import BrokenRecording
 
@@ -97,8 +98,7 @@ def _lines(path: Path) -> Iterator[str]:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             yield from lines
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        words = f"{path}: {why}; a file that `irisloop monitor export` wrote is needed"
+        words = f"{path}: {why_unreadable(error)}; a file that `irisloop monitor export` wrote is needed"
         raise BrokenRecording(words, field="from") from error
 
 
@@ -145,7 +145,7 @@ async def export(
     try:
         raw = draft.open("wb")  # before Kafka is asked, whose errors are of the same kind
     except OSError as error:
-        raise BrokenRecording(f"{path} cannot be written: {error.strerror or error}", field="to") from error
+        raise BrokenRecording(f"{path} cannot be written: {why_unreadable(error)}", field="to") from error
     try:
         async with source.open(names) as held:
             begun(held.total)

@@ -1,13 +1,9 @@
-"""What a model may be called: names stand in URLs, keys of records and globs of policies."""
+"""Whether a name is one that a model may have."""
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from services.common.errors import InvalidMessage
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+from services.common.names import NAME
 
 
 def check_name(field: str, name: str) -> str:

@@ -68,7 +68,8 @@ class Unread:
     def waiting(self) -> int:
         """Bytes that wait now."""
         self._ask()
-        return self._sum()
+        with self._lock:
+            return self._sum()
 
     def _ask(self) -> None:
         """What has gone out meanwhile."""
@@ -78,13 +79,13 @@ class Unread:
                 self._with[name] = found
 
     def _sum(self) -> int:
-        with self._lock:
-            return self._held + sum(self._with.values())
+        """Of what is known; the caller has the lock."""
+        return self._held + sum(self._with.values())
 
     def _reserve(self, size: int) -> bool:
         """Whether there was room, which is taken."""
         with self._lock:
-            now = self._held + sum(self._with.values())
+            now = self._sum()
             fits = not now or now + size <= self._most
             self._held += size if fits else 0
         return fits

@@ -122,6 +122,7 @@ async def test_a_commit_wakes_the_relay_which_need_not_look_by_itself(database: 
             await database.transact(partial(enqueue, events=[event(number)]))
             await outlet.holds(number + 1)
         await ended(relay)
+    assert [published.ce_id for published in outlet.published] == [f"id-{number}" for number in range(60)]
 
 
 async def test_what_an_earlier_process_left_goes_out_at_the_start(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from services.monitor.domain.engine import Engine
 from services.monitor.domain.events import Alert, DriftFound, Finding, Harm, Request, State
-from services.monitor.domain.harm import found
+from services.monitor.domain.harm import by_labels, counts
 from services.monitor.domain.inputs import Input, Labelled, PredictionOf
 from services.monitor.domain.labels import Joined
 from services.monitor.domain.pieces import Snapshots, rebuild
@@ -152,10 +152,10 @@ def test_what_labels_say_of_an_incident_is_the_same_when_it_is_judged_and_when_i
     _, engine = harmful()
     watch = engine.models["m"]
     case, rules = watch.cases[0], engine.policy
-    assert found(watch, case, rules) is Harm.CROSSED
+    assert by_labels(watch, case, counts(watch, case), rules) is Harm.CROSSED
     fixed = corrections(engine, lambda e: e.wrong, lambda e: e.predicted)
     for part in (len(fixed) // 20, len(fixed)):
         said = revisions(hear(engine, fixed[:part], LATER + 30.0 + part))
-        agreed = found(watch, case, rules) is Harm.CROSSED
+        agreed = by_labels(watch, case, counts(watch, case), rules) is Harm.CROSSED
         assert bool(said) is not agreed
         assert (case.harm is Harm.CROSSED) is agreed

@@ -204,6 +204,7 @@ async def test_calls_that_are_cancelled_just_when_they_are_answered_leave_nothin
                     deaf.close()
                 held.answer(50_000)
                 await until(lambda: not unread.waiting(), what="that nothing waits")
+        assert (unread.waiting(), held.replies) == (0, [])
     finally:
         await front.stop()
 

@@ -710,8 +710,7 @@ class AlertRaised(_message.Message):
     kind: _builtins.str
     """opened, escalated, revised or closed: each incident is told of once a kind (escalated: once for harm, once for a
     fault, once for a change of what classes mean, once when training does not help, once when a former version is
-    proposed; revised: each time that corrected
-    labels turn its harm).
+    proposed; revised: each time that corrected labels turn its harm).
     """
     def __init__(
         self,
