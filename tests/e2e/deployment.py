@@ -9,13 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 READY_S = 180.0
@@ -97,13 +95,3 @@ async def up(home: Path, **settings: str) -> AsyncIterator[Deployment]:
             process.kill()
             raise
     assert process.returncode == 0, found.log.read_text()[-2000:]
-
-
-async def eventually(what: str, holds: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> float:
-    """Ask until it holds; the seconds that it took. Fails naming `what` after a bound."""
-    began = time.monotonic()
-    while not await holds():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"{what} did not come within {seconds:.0f} s")
-        await asyncio.sleep(0.05)
-    return time.monotonic() - began

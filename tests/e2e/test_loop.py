@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.local.demo.client import InferenceClient, wait_live
 from services.local.demo.frames import png
 from services.local.settings import LocalSettings
 from services.local.supervisor import Supervisor
+from tests.waiting import until
 
 CLASSES = ["bar", "ring", "spot"]
 IMAGES = 600
@@ -69,16 +71,6 @@ async def predictions(bootstrap: str) -> list[Any]:
     return [delivery for delivery in found if delivery.value.prediction.asset_id]
 
 
-async def wait_until(what: str, condition: Any, seconds: float = PATIENCE_S) -> None:
-    """Ask again and again, within a bound."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await condition():
-                await asyncio.sleep(0.3)
-    except TimeoutError:
-        pytest.fail(f"{what} did not come within {seconds:.0f} s")
-
-
 async def all_predicted(bootstrap: str, count: int) -> bool:
     return len(await predictions(bootstrap)) >= count
 
@@ -104,7 +96,7 @@ async def test_a_model_trained_from_imported_labels_predicts_every_frame_once_th
         await up.wait_ready(READY_S)
         await apis.import_images(up, "shapes", images[:IMAGES], labels[:IMAGES], CLASSES)
         await apis.start_run(up, "shapes", 1)
-        await wait_until("a champion", lambda: has_champion(up))
+        await until(lambda: has_champion(up), PATIENCE_S, what="a champion", pause_s=0.3)
         await apis.bind(up, "shapes")
         await wait_live(up.address("serving"), "shapes", PATIENCE_S)
         client = InferenceClient(up.address("serving"), "shapes", images[:8, None], 10.0)
@@ -113,11 +105,12 @@ async def test_a_model_trained_from_imported_labels_predicts_every_frame_once_th
         await send_frames(up.bootstrap_servers, live[: FRAMES // 2], 0)
         up.kill("ingest")
         await send_frames(up.bootstrap_servers, live[FRAMES // 2 :], FRAMES // 2)
-        await wait_until("every prediction", lambda: all_predicted(up.bootstrap_servers, FRAMES))
+        done = partial(all_predicted, up.bootstrap_servers, FRAMES)
+        await until(done, PATIENCE_S, what="every prediction", pause_s=0.3)
         client.stopping = True
         await calling
         found = await predictions(up.bootstrap_servers)
-        await wait_until("the monitor's first word on the model", lambda: is_watched(up))
+        await until(lambda: is_watched(up), PATIENCE_S, what="the monitor's first word on the model", pause_s=0.3)
     assert len(found) == FRAMES, "one prediction for each frame, also after the kill"
     assert len({delivery.ce_id for delivery in found}) == FRAMES
     assert client.calls.calls > 0

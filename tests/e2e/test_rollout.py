@@ -33,8 +33,9 @@ from services.common.bus import KafkaBus
 from services.common.objects import ObjectStore
 from services.common.settings import CommonSettings, KafkaSettings
 from services.local.demo.client import wait_live
-from tests.e2e.deployment import REPOSITORY, Deployment, eventually, up
+from tests.e2e.deployment import REPOSITORY, Deployment, up
 from tests.unit.serving import tiny
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -160,8 +161,9 @@ class Loop:
             now = pb.Stage.Name(model.rollout.stage).removeprefix("STAGE_").lower() if model.HasField("rollout") else ""
             return now == stage
 
-        seconds = await eventually(f"the stage {stage!r}", there)
-        show(f"{stage or 'the end'} after {seconds:.2f} s")
+        began = time.monotonic()
+        await until(there, what=f"the stage {stage!r}", pause_s=0.05)
+        show(f"{stage or 'the end'} after {time.monotonic() - began:.2f} s")
 
     async def history(self) -> list[pb.AliasMove]:
         """Every move, oldest first."""
@@ -238,14 +240,14 @@ async def test_a_version_passes_its_stages_a_bad_one_goes_by_itself_and_a_rollba
 async def passes_its_stages(found: Loop) -> None:
     """Version 2 answers like version 1: shadow, canary, and after a person's yes the watch, which ends by itself."""
     client, command = found.client, found.deployment.command
-    await eventually("a prediction of a frame", found.sees)
+    await until(found.sees, what="a prediction of a frame", pause_s=0.05)
     began = datetime.now(UTC)
     assert await found.register("run-2", GOOD) == "2"
     assert "2 shadow" in await command("models", "rollout", MODEL, "2", "--stage", "shadow", "--automatic")
     await found.reach("canary")
     canary = await found.moved("rollout/canary", "2")
     assert client.between(began, canary) == {"1"}, "nobody heard the shadow"
-    await eventually("an answer of the canary", partial(heard, client, {"1", "2"}))
+    await until(partial(heard, client, {"1", "2"}), what="an answer of the canary", pause_s=0.05)
     assert "2 canary 0.5" in await command("models", "rollout", MODEL)
     await command("models", "promote", MODEL, "2", "--reason", "as good as the one before")
     await found.reach("")
@@ -257,8 +259,10 @@ async def passes_its_stages(found: Loop) -> None:
     assert stages == ["rollout/shadow", "rollout/canary", "rollout/watch"]
     assert (moves[-1].moved_by, moves[-1].reason[:17]) == ("monitor", "no longer watched")
     assert (await found.aliases())["champion"] == "2"
-    await eventually("the new champion alone", partial(heard, client, {"2"}))
-    await eventually("a comparison on a call and on a frame", partial(compared, found, ("2", False), ("2", True)))
+    await until(partial(heard, client, {"2"}), what="the new champion alone", pause_s=0.05)
+    await until(
+        partial(compared, found, ("2", False), ("2", True)), what="a comparison on a call and on a frame", pause_s=0.05
+    )
 
 
 async def bad_one_is_withdrawn(found: Loop) -> None:
@@ -282,7 +286,7 @@ async def is_rolled_back(found: Loop) -> None:
     began = time.monotonic()
     assert "champion is version 1" in await found.deployment.command("models", "rollback", MODEL, "--reason", "e2e")
     said = time.monotonic() - began
-    await eventually("the version before", partial(heard, found.client, {"1"}))
+    await until(partial(heard, found.client, {"1"}), what="the version before", pause_s=0.05)
     decided = await found.moved("champion", "1")
     late = max(at for at, version in found.client.answers if version == "2") - decided
     show(f"rollback: {said:.2f} s with the command's start, {late.total_seconds():.2f} s from decision to last answer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -43,6 +43,8 @@ policies:
       - {stage: shadow, pairs: 60}
       - {stage: canary, share: 0.5}
 """
+COMPARED_S = 150.0
+"""A shadow runs when nobody else wants the machine, which may be seldom."""
 AT_ONCE = 20
 """Assets between two looks."""
 
@@ -144,13 +146,6 @@ async def _running(application: Any) -> AsyncIterator[dict[str, int]]:
         await task
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = 150.0) -> None:
-    """Poll until it holds; a shadow runs when nobody else wants the machine, which may be seldom."""
-    async with asyncio.timeout(seconds):
-        while not await holds():
-            await asyncio.sleep(0.05)
-
-
 async def test_a_bad_version_is_withdrawn_by_itself_and_never_answered_a_client(tmp_path: Path) -> None:
     async with loop(tmp_path) as found:
         await found.begin(seed=3)  # which names another class for each of the images
@@ -163,7 +158,7 @@ async def test_a_bad_version_is_withdrawn_by_itself_and_never_answered_a_client(
                     answered.add(answer.get_response().model_version)
                 return not (await found.model()).HasField("rollout")
 
-            await eventually(ask)
+            await until(ask, COMPARED_S)
         assert answered == {"1"}
         assert found.judgements()[-1] == "worse"
         assert await found.champion() == "1"
@@ -193,7 +188,7 @@ async def test_an_equal_version_goes_through_its_stages_and_becomes_champion(tmp
             await found.heard()
             return await found.champion() == "2"
 
-        await eventually(more)
+        await until(more, COMPARED_S)
         stages = {one.alias for one in (await history(found))}
         assert {"rollout/shadow", "rollout/canary", "champion"} <= stages
         assert "worse" not in found.judgements()

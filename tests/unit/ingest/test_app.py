@@ -16,7 +16,7 @@ from services.common.settings import CommonSettings
 from services.ingest.app import build
 from services.ingest.settings import IngestSettings
 from tests.unit.ingest.pictures import jpeg
-from tests.waiting import PATIENCE_S
+from tests.waiting import until
 
 JPEG = [("content-type", b"image/jpeg")]
 
@@ -37,16 +37,14 @@ async def bus(tmp_path: Path) -> AsyncIterator[MemoryBus]:
                 await task
 
 
-async def until(bus: MemoryBus, stored: int, rejected: int, dead: int) -> None:
+async def settled(bus: MemoryBus, stored: int, rejected: int, dead: int) -> None:
     """Wait, with a bound, until so many are answered."""
 
     def answered() -> tuple[int, int, int]:
         events = len(bus.events(ASSET_STORED)), len(bus.events(FRAME_REJECTED))
         return (*events, len(bus.dead_letters(FRAME_CAPTURED)))
 
-    async with asyncio.timeout(PATIENCE_S):
-        while answered() != (stored, rejected, dead):
-            await asyncio.sleep(0.01)
+    await until(lambda: answered() == (stored, rejected, dead), what="an answer to each frame")
 
 
 async def test_every_frame_is_stored_rejected_or_dead_lettered_and_the_rest_goes_on(bus: MemoryBus) -> None:
@@ -56,7 +54,7 @@ async def test_every_frame_is_stored_rejected_or_dead_lettered_and_the_rest_goes
     message = pb.FrameCaptured(camera_id="gate-2", image=jpeg(seed=2))
     bus.send(FRAME_CAPTURED, message.SerializeToString(), headers=[("content-type", b"application/protobuf")])
     bus.send(FRAME_CAPTURED, b"\xff\xff", headers=[("content-type", b"application/protobuf")])
-    await until(bus, 2, 1, 2)
+    await settled(bus, 2, 1, 2)
     assert {delivery.key for delivery in bus.events(ASSET_STORED)} == {"gate-1", "gate-2"}
     assert {delivery.key for delivery in bus.events(CAMERA_CHANGED)} == {"gate-1", "gate-2"}
     assert {letter.value for letter in bus.dead_letters(FRAME_CAPTURED)} == {b"odd key", b"\xff\xff"}
@@ -66,7 +64,7 @@ async def test_the_same_ce_id_is_stored_once_wherever_it_comes_from(bus: MemoryB
     for image in (jpeg(seed=1), jpeg(seed=1), jpeg(seed=2)):
         bus.send(FRAME_CAPTURED, image, key=b"gate-1", headers=[*JPEG, ("ce_id", b"shot-7")])
     bus.send(FRAME_CAPTURED, jpeg(seed=1), key=b"gate-1", headers=JPEG)
-    await until(bus, 2, 0, 0)
+    await settled(bus, 2, 0, 0)
     first, second = (delivery.value.asset for delivery in bus.events(ASSET_STORED))
     assert second.duplicate_of == first.id
 
@@ -74,5 +72,5 @@ async def test_the_same_ce_id_is_stored_once_wherever_it_comes_from(bus: MemoryB
 async def test_the_trace_of_a_camera_goes_on_in_its_event(bus: MemoryBus) -> None:
     trace = b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"
     bus.send(FRAME_CAPTURED, jpeg(), key=b"gate-1", headers=[*JPEG, ("traceparent", trace)])
-    await until(bus, 1, 0, 0)
+    await settled(bus, 1, 0, 0)
     assert bus.events(ASSET_STORED)[0].traceparent.split("-")[1] == "a" * 32
